@@ -1,0 +1,304 @@
+"""poreseg: from raw images and outlined pores to masks, scores and a page.
+
+snakemake --cores all
+snakemake --cores all --config study=PATH results=PATH
+"""
+
+import os
+
+from poreseg.demo import study as demo
+from poreseg.plan import Plan, gpu_slots, planned, prune, sources, summary
+
+
+configfile: "params.yaml"
+
+
+plan = planned(config)
+at = plan.at
+
+
+wildcard_constraints:
+    image="[^/]+",
+    fold=r"\d+",
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        at("report/index.html"),
+        at("tracked.json"),
+        at("porosity.csv"),
+        expand(at("masks/{image}.tif"), image=plan.study.names),
+        expand(at("overlays/{image}.png"), image=plan.study.names),
+        expand(at("polygons/{image}.geojson"), image=plan.study.names),
+
+
+if plan.is_demo:
+
+    rule demo:
+        input:
+            sources=sources("demo"),
+        output:
+            demo.files(plan.study.folder),
+        log:
+            at("logs/demo.log"),
+        params:
+            folder=str(plan.study.folder),
+        script:
+            "workflow/scripts/demo.py"
+
+
+rule ingest:
+    input:
+        image=lambda w: str(plan.study[w.image].image),
+        sources=sources("ingest"),
+    output:
+        raster=at("rasters/{image}.tif"),
+    log:
+        at("logs/ingest/{image}.log"),
+    params:
+        settings=plan.settings("ingest"),
+        pixel_size_um=lambda w: plan.study[w.image].pixel_size_um,
+    script:
+        "workflow/scripts/ingest.py"
+
+
+rule rasterise:
+    input:
+        label=lambda w: str(plan.study[w.image].label),
+        raster=at("rasters/{image}.tif"),
+        sources=sources("rasterise"),
+    output:
+        label=at("labels/{image}.tif"),
+    log:
+        at("logs/rasterise/{image}.log"),
+    params:
+        settings=plan.settings("rasterise"),
+    script:
+        "workflow/scripts/rasterise.py"
+
+
+rule tile:
+    input:
+        label=at("labels/{image}.tif"),
+        sources=sources("tile"),
+    output:
+        table=at("tiles/{image}.csv"),
+    log:
+        at("logs/tile/{image}.log"),
+    params:
+        settings=plan.settings("tile"),
+    script:
+        "workflow/scripts/tile.py"
+
+
+rule tile_all:
+    input:
+        tables=expand(at("tiles/{image}.csv"), image=plan.study.labelled),
+        sources=sources("tile_all"),
+    output:
+        table=at("tiles.csv"),
+    log:
+        at("logs/tile_all.log"),
+    params:
+        split=plan.split_table(),
+    script:
+        "workflow/scripts/tile_all.py"
+
+
+rule augment:
+    input:
+        tiles=at("tiles.csv"),
+        rasters=expand(at("rasters/{image}.tif"), image=plan.study.labelled),
+        labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
+        sources=sources("augment"),
+    output:
+        pipeline=at("augment/pipeline.json"),
+        sheet=at("augment/contact-sheet.png"),
+    log:
+        at("logs/augment.log"),
+    params:
+        settings=plan.settings("augment"),
+    script:
+        "workflow/scripts/augment.py"
+
+
+rule encoder:
+    input:
+        file=plan.params.encoder.file or [],
+        sources=sources("encoder"),
+    output:
+        weights=at("encoder/weights.safetensors"),
+        card=at("encoder/encoder.json"),
+    log:
+        at("logs/encoder.log"),
+    params:
+        settings=plan.settings("encoder"),
+    script:
+        "workflow/scripts/encoder.py"
+
+
+rule train:
+    input:
+        tiles=at("tiles.csv"),
+        rasters=expand(at("rasters/{image}.tif"), image=plan.study.labelled),
+        labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
+        pipeline=at("augment/pipeline.json"),
+        encoder_weights=at("encoder/weights.safetensors"),
+        encoder_card=at("encoder/encoder.json"),
+        sources=sources("train"),
+    output:
+        card=at("model/fold-{fold}/poreseg.json"),
+        config=at("model/fold-{fold}/config.json"),
+        weights=at("model/fold-{fold}/model.safetensors"),
+        history=at("history/fold-{fold}.csv"),
+    log:
+        at("logs/train/fold-{fold}.log"),
+    params:
+        settings=plan.settings("train"),
+        checkpoints=at(".checkpoints"),
+        study=plan.study.folder.name,
+    threads: workflow.cores
+    resources:
+        gpu=gpu_slots(),
+    script:
+        "workflow/scripts/train.py"
+
+
+rule predict:
+    input:
+        raster=at("rasters/{image}.tif"),
+        cards=lambda w: expand("{model}/poreseg.json", model=plan.models_of(w.image)),
+        weights=lambda w: expand("{model}/model.safetensors", model=plan.models_of(w.image)),
+        sources=sources("predict"),
+    output:
+        probabilities=at("probabilities/{image}.tif"),
+    log:
+        at("logs/predict/{image}.log"),
+    params:
+        settings=plan.settings("predict"),
+    resources:
+        gpu=gpu_slots(),
+    script:
+        "workflow/scripts/predict.py"
+
+
+rule segment:
+    input:
+        probabilities=at("probabilities/{image}.tif"),
+        raster=at("rasters/{image}.tif"),
+        sources=sources("segment"),
+    output:
+        mask=at("masks/{image}.tif"),
+        overlay=at("overlays/{image}.png"),
+        polygons=at("polygons/{image}.geojson"),
+    log:
+        at("logs/segment/{image}.log"),
+    params:
+        settings=plan.settings("segment"),
+    script:
+        "workflow/scripts/segment.py"
+
+
+rule evaluate:
+    input:
+        masks=expand(at("masks/{image}.tif"), image=plan.study.labelled),
+        probabilities=expand(at("probabilities/{image}.tif"), image=plan.study.labelled),
+        rasters=expand(at("rasters/{image}.tif"), image=plan.study.labelled),
+        labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
+        encoder_card=at("encoder/encoder.json"),
+        sources=sources("evaluate"),
+    output:
+        metrics=at("metrics.json"),
+        scores=at("scores.csv"),
+        curve=at("thresholds.csv"),
+    log:
+        at("logs/evaluate.log"),
+    params:
+        settings=plan.settings("evaluate"),
+        split=plan.split_table(),
+    script:
+        "workflow/scripts/evaluate.py"
+
+
+rule measure:
+    input:
+        mask=at("masks/{image}.tif"),
+        sources=sources("measure"),
+    output:
+        table=at("pores/{image}.csv"),
+    log:
+        at("logs/measure/{image}.log"),
+    params:
+        settings=plan.settings("measure"),
+    script:
+        "workflow/scripts/measure.py"
+
+
+rule measure_all:
+    input:
+        masks=expand(at("masks/{image}.tif"), image=plan.study.names),
+        tables=expand(at("pores/{image}.csv"), image=plan.study.names),
+        sources=sources("measure_all"),
+    output:
+        porosity=at("porosity.csv"),
+        sizes=at("pore-sizes.csv"),
+    log:
+        at("logs/measure_all.log"),
+    params:
+        names=plan.study.names,
+    script:
+        "workflow/scripts/measure_all.py"
+
+
+rule report:
+    input:
+        rasters=expand(at("rasters/{image}.tif"), image=plan.study.names),
+        masks=expand(at("masks/{image}.tif"), image=plan.study.names),
+        labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
+        metrics=at("metrics.json"),
+        scores=at("scores.csv"),
+        curve=at("thresholds.csv"),
+        porosity=at("porosity.csv"),
+        sizes=at("pore-sizes.csv"),
+        histories=expand(at("history/fold-{fold}.csv"), fold=range(plan.study.folds)),
+        cards=expand(at("model/fold-{fold}/poreseg.json"), fold=range(plan.study.folds)),
+        sheet=at("augment/contact-sheet.png"),
+        template="src/poreseg/analysis/report.html.j2",
+        sources=sources("report"),
+    output:
+        page=at("report/index.html"),
+    log:
+        at("logs/report.log"),
+    params:
+        settings=plan.settings("report"),
+        study=str(plan.study.folder),
+    script:
+        "workflow/scripts/report.py"
+
+
+rule track:
+    input:
+        metrics=at("metrics.json"),
+        scores=at("scores.csv"),
+        porosity=at("porosity.csv"),
+        page=at("report/index.html"),
+        overlays=expand(at("overlays/{image}.png"), image=plan.study.names),
+        cards=expand(at("model/fold-{fold}/poreseg.json"), fold=range(plan.study.folds)),
+    output:
+        record=at("tracked.json"),
+    log:
+        at("logs/track.log"),
+    params:
+        params=plan.params.model_dump(mode="json"),
+    script:
+        "workflow/scripts/track.py"
+
+
+onsuccess:
+    prune(plan)
+    print(summary(plan.results))

@@ -1,0 +1,129 @@
+"""Evaluate: how good it is, on stitched images, for those that taught, chose and judge."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from poreseg.analysis.baselines import otsu
+from poreseg.files import read_json, whole, write_json
+from poreseg.images.raster import open_raster
+from poreseg.images.tiles import PORE, UNKNOWN
+from poreseg.metrics import Counts, count, summarise
+
+ROLES = ("train", "validation", "test")
+STEPS = 100  # of the probability, in the threshold curve
+
+
+def evaluate(
+    masks: Sequence[Path | str],
+    probabilities: Sequence[Path | str],
+    rasters: Sequence[Path | str],
+    labels: Sequence[Path | str],
+    encoder_card: Path | str,
+    metrics: Path | str,
+    scores: Path | str,
+    curve: Path | str,
+    *,
+    split: Sequence[Sequence[Any]],
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> None:
+    """Score every labelled image and sum up by role.
+
+    Parameters
+    ----------
+    masks, probabilities, rasters, labels
+        Of the labelled images, in the order of `split`.
+    metrics
+        JSON to write: for train, validation and test, and the same under
+        baselines.otsu, means over images with a bootstrap interval, and pooled scores.
+        An undefined figure is null.
+    scores
+        CSV to write, one row an image, with its counts.
+    curve
+        CSV to write: pooled IoU by threshold, for each role.
+    split
+        Rows of image, role and held-out fold.
+
+    The other parameters are the `evaluate` section of params.yaml.
+    """
+    roles = [role for _, role, _ in split]
+    found = [_score(mask, label) for mask, label in zip(masks, labels, strict=True)]
+    baseline = otsu(rasters, labels, [role != "test" for role in roles])
+    how = {"confidence": confidence, "resamples": resamples, "seed": seed}
+
+    def by_role(counts: Sequence[Counts]) -> dict[str, Any]:
+        return {
+            role: summarise([c for c, r in zip(counts, roles, strict=True) if r == role], **how)  # type: ignore[arg-type]
+            for role in ROLES
+        }
+
+    encoder = read_json(encoder_card)
+    summary: dict[str, Any] = {
+        **by_role(found),
+        "baselines": {"otsu": by_role(baseline)},
+        "encoder": encoder["name"],
+        "encoder_weights": encoder["source"],
+        "encoder_wanted": encoder["wanted"],
+    }
+    table = pd.DataFrame(
+        [_row(*item) for item in zip([name for name, _, _ in split], roles, found, baseline, strict=True)]
+    )
+    with whole(scores) as temporary:
+        table.to_csv(temporary, index=False)
+    with whole(curve) as temporary:
+        threshold_curve(probabilities, labels, roles).to_csv(temporary, index=False)
+    write_json(metrics, summary)
+
+
+def _score(mask: Path | str, label: Path | str) -> Counts:
+    with open_raster(mask) as predicted, open_raster(label) as truth:
+        return count(predicted.band() == PORE, truth.band())
+
+
+def _row(name: str, role: str, counts: Counts, baseline: Counts) -> Mapping[str, Any]:
+    return {
+        "image": name, "role": role, "iou": counts.iou, "dice": counts.dice,
+        "precision": counts.precision, "recall": counts.recall,
+        "porosity_error": counts.porosity_error, "otsu_iou": baseline.iou,
+        "true_pore_px": counts.true_pore, "false_pore_px": counts.false_pore,
+        "missed_pore_px": counts.missed_pore, "true_matrix_px": counts.true_matrix,
+    }  # fmt: skip
+
+
+def threshold_curve(
+    probabilities: Sequence[Path | str], labels: Sequence[Path | str], roles: Sequence[str]
+) -> pd.DataFrame:
+    """Pooled IoU of each role for thresholds 0.01 to 0.99, from one pass over the pixels."""
+    pore = {role: np.zeros(STEPS, np.int64) for role in ROLES}
+    matrix = {role: np.zeros(STEPS, np.int64) for role in ROLES}
+    for path, label, role in zip(probabilities, labels, roles, strict=True):
+        with open_raster(path) as raster, open_raster(label) as truth:
+            values, known = raster.band(), truth.band()
+            pore[role] += _histogram(values[known == PORE])
+            matrix[role] += _histogram(values[(known != PORE) & (known != UNKNOWN)])
+    rows = []
+    for role in ROLES:
+        hit, false = _from_above(pore[role]), _from_above(matrix[role])
+        union = false + pore[role].sum()
+        rows += [
+            {"role": role, "threshold": step / STEPS, "iou_pooled": hit[step] / union[step]}
+            for step in range(1, STEPS)
+            if union[step]
+        ]
+    return pd.DataFrame(rows, columns=["role", "threshold", "iou_pooled"])
+
+
+def _histogram(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    bins = np.clip((np.nan_to_num(values) * STEPS).astype(np.int64), 0, STEPS - 1)
+    return np.bincount(bins, minlength=STEPS).astype(np.int64)
+
+
+def _from_above(histogram: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count of values in a bin or any higher one."""
+    return histogram[::-1].cumsum()[::-1]

@@ -1,0 +1,130 @@
+"""Measure: porosity and the sizes and shapes of the pores."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from skimage.measure import label as label_regions
+from skimage.measure import regionprops_table
+
+from poreseg.files import whole
+from poreseg.images.raster import open_raster
+from poreseg.images.tiles import PORE, UNKNOWN
+
+LENGTHS = ("equivalent_diameter", "perimeter", "major_axis", "minor_axis")
+SIZE_COLUMNS = ["from_px", "to_px", "pores", "area_fraction"]
+PROPERTIES = {  # scikit-image's names and ours
+    "label": "pore", "centroid-0": "row_px", "centroid-1": "col_px", "area": "area_px2",
+    "equivalent_diameter_area": "equivalent_diameter_px", "perimeter_crofton": "perimeter_px",
+    "axis_major_length": "major_axis_px", "axis_minor_length": "minor_axis_px",
+    "orientation": "orientation_rad", "eccentricity": "eccentricity",
+}  # fmt: skip
+
+
+def measure(mask: Path | str, table: Path | str, *, connectivity: int) -> None:
+    """Write a table of the pores of an image.
+
+    Parameters
+    ----------
+    mask
+        What segment wrote: 0 matrix, 1 pore, 255 no specimen.
+    table
+        CSV to write, one row a pore, in px and px2 and, where the pixel size is known, in
+        um and um2. `touches_border` marks pores cut by the image's or the specimen's
+        border: their sizes are lower bounds.
+    connectivity
+        2: pixels that touch at corners are one pore; 1: at edges only.
+    """
+    with open_raster(mask) as raster:
+        values, size = raster.band(), raster.pixel_size_um
+    pores = describe(values, connectivity)
+    if size:
+        for length in LENGTHS:
+            pores[f"{length}_um"] = pores[f"{length}_px"] * size
+        pores["area_um2"] = pores["area_px2"] * size**2
+    with whole(table) as temporary:
+        pores.to_csv(temporary, index=False, float_format="%.6g")
+
+
+def describe(mask: NDArray[np.uint8], connectivity: int) -> pd.DataFrame:
+    """Size and shape of each pore of a mask (H, W), lengths in px, areas in px2.
+
+    The equivalent diameter is that of a disc of the same area; the perimeter is Crofton's
+    estimate in four directions, which is nearly free of the staircase's bias (both as
+    scikit-image defines them).
+    """
+    regions = label_regions(mask == PORE, connectivity=connectivity)
+    wanted = [name.split("-")[0] for name in PROPERTIES]
+    table = pd.DataFrame(regionprops_table(regions, properties=list(dict.fromkeys(wanted))))
+    table = table.rename(columns=PROPERTIES)[list(PROPERTIES.values())]
+    outside = np.pad(mask == UNKNOWN, 1, constant_values=True)
+    beside = outside[:-2, 1:-1] | outside[2:, 1:-1] | outside[1:-1, :-2] | outside[1:-1, 2:]
+    cut = np.unique(regions[beside & (regions > 0)])
+    table["touches_border"] = table["pore"].isin(cut)
+    return table
+
+
+def measure_all(
+    names: Sequence[str],
+    masks: Sequence[Path | str],
+    tables: Sequence[Path | str],
+    porosity: Path | str,
+    sizes: Path | str,
+) -> None:
+    """Write porosity.csv, one row an image, and pore-sizes.csv, one row an image and size class.
+
+    Porosity is the share of pore in the specimen's area. The area-weighted median
+    diameter halves the pore area: half of it is in larger pores.
+    """
+    rows, classes = [], []
+    for name, mask, table in zip(names, masks, tables, strict=True):
+        with open_raster(mask) as raster:
+            values, size = raster.band(), raster.pixel_size_um
+        pores = pd.read_csv(table)
+        specimen = int((values != UNKNOWN).sum())
+        pore = int((values == PORE).sum())
+        diameter = pores["equivalent_diameter_px"]
+        row = {
+            "image": name, "porosity": pore / specimen if specimen else None, "pores": len(pores),
+            "pore_area_px2": pore, "specimen_area_px2": specimen,
+            "median_diameter_px": diameter.median() if len(pores) else None,
+            "area_weighted_median_diameter_px": weighted_median(diameter, pores["area_px2"]),
+            "largest_diameter_px": diameter.max() if len(pores) else None, "pixel_size_um": size,
+        }  # fmt: skip
+        for key in ("median_diameter", "area_weighted_median_diameter", "largest_diameter"):
+            value = row[f"{key}_px"]
+            row[f"{key}_um"] = value * size if size and value is not None else None
+        rows.append(row)
+        classes.append(size_classes(pores).assign(image=name))
+    with whole(porosity) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
+    with whole(sizes) as temporary:
+        pd.concat(classes)[["image", *SIZE_COLUMNS]].to_csv(temporary, index=False, float_format="%.6g")
+
+
+def size_classes(pores: pd.DataFrame) -> pd.DataFrame:
+    """Number of pores, and their share of the pore area, by equivalent diameter.
+
+    Classes double from 1 px up: 1 to 2, 2 to 4 and so on; the upper limit is not included.
+    """
+    diameter, area = pores["equivalent_diameter_px"], pores["area_px2"]
+    top = int(np.ceil(np.log2(diameter.max() + 1))) if len(pores) else 0
+    edges = 2.0 ** np.arange(top + 1)
+    count = np.histogram(diameter, edges)[0] if top else []
+    weight = np.histogram(diameter, edges, weights=area)[0] / area.sum() if top else []
+    return pd.DataFrame(dict(zip(SIZE_COLUMNS, (edges[:-1], edges[1:], count, weight), strict=True)))
+
+
+def weighted_median(values: pd.Series, weights: pd.Series) -> float | None:
+    """The value at which half of the weight is reached; None for no values.
+
+    >>> weighted_median(pd.Series([1, 5, 3]), pd.Series([1, 10, 2]))
+    5.0
+    """
+    if values.empty:
+        return None
+    order = values.sort_values().index
+    reached = weights[order].cumsum() >= weights.sum() / 2
+    return float(values[order][reached].iloc[0])

@@ -1,0 +1,201 @@
+"""Report: one self-contained page that a scientist can look at, keep and send on."""
+
+import base64
+import io
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from poreseg.analysis.evaluate import ROLES
+from poreseg.files import read_json, write_text
+from poreseg.images.raster import Raster, open_raster
+from poreseg.images.tiles import PORE, UNKNOWN
+from poreseg.prediction.segment import BLUE, paint
+
+matplotlib.use("svg")  # before pyplot; the page needs no window
+matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "poreseg", "font.size": 10,
+                        "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
+import matplotlib.pyplot as plt  # noqa: E402
+
+FALSE = (255, 140, 0)  # orange: taken for pore and is none
+MISSED = (230, 0, 90)  # crimson: pore and not found
+GRAY = (128, 128, 128)  # unknown, not scored
+ROLE_COLOURS = {"train": "#8a8f98", "validation": "#c77d1e", "test": "#1e64ff"}
+
+
+def report(
+    rasters: Sequence[Path | str],
+    masks: Sequence[Path | str],
+    labels: Sequence[Path | str],
+    metrics: Path | str,
+    scores: Path | str,
+    curve: Path | str,
+    porosity: Path | str,
+    sizes: Path | str,
+    histories: Sequence[Path | str],
+    cards: Sequence[Path | str],
+    sheet: Path | str,
+    page: Path | str,
+    *,
+    study: str,
+    image_px: int,
+) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    rasters, masks
+        Of all images, in one order; `labels` of those that have one, in any order.
+    metrics, scores, curve, porosity, sizes, histories, cards, sheet
+        What evaluate, measure, train and augment wrote.
+    page
+        HTML to write; pictures and figures are inside it.
+    study
+        Where the images came from.
+    image_px
+        Longest side of the pictures.
+    """
+    label_of = {Path(path).stem: path for path in labels}
+    table = pd.read_csv(scores, dtype={"image": str}).set_index("image")
+    measured = pd.read_csv(porosity, dtype={"image": str}).set_index("image")
+    images = [
+        {
+            "name": _name(raster),
+            "score": _record(table, _name(raster)),
+            "porosity": _record(measured, _name(raster)),
+            "pictures": _pictures(raster, mask, label_of.get(_name(raster)), image_px),
+        }
+        for raster, mask in zip(rasters, masks, strict=True)
+    ]
+    order = {"test": 0, "validation": 1, "train": 2}
+    images.sort(key=lambda image: (order.get(image["score"].get("role"), 3), image["name"]))
+    template = files("poreseg.analysis").joinpath("report.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {"figure": _figure, "percent": _percent}
+    html = environment.from_string(template).render(
+        study=study, metrics=read_json(metrics), roles=ROLES, images=images,
+        cards=[read_json(card) for card in cards],
+        learning=_svg(_learning_curves, histories), thresholds=_svg(_threshold_curve, curve),
+        sizes=_svg(_size_curve, sizes), sheet=_embedded(Image.open(sheet), 1200),
+    )  # fmt: skip
+    write_text(page, html)
+
+
+def differences(
+    image: NDArray[np.uint8], pore: NDArray[np.bool_], label: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """The image (H, W, 3) with agreement in blue, false pore in orange, missed pore in crimson."""
+    true = label == PORE
+    done = paint(image, pore & true)
+    done = paint(done, pore & (label != PORE) & (label != UNKNOWN), FALSE, 0.8)
+    done = paint(done, ~pore & true, MISSED, 0.8)
+    return paint(done, label == UNKNOWN, GRAY)
+
+
+def _name(path: Path | str) -> str:
+    return Path(path).name.removesuffix(".tif")
+
+
+def _record(table: pd.DataFrame, name: str) -> dict[str, Any]:
+    """A row as plain values, undefined ones as None."""
+    if name not in table.index:
+        return {}
+    row = table.loc[name]
+    return {str(key): None if pd.isna(value) else value for key, value in row.items()}
+
+
+def _pictures(
+    raster: Path | str, mask: Path | str, label: Path | str | None, side: int
+) -> list[tuple[str, str]]:
+    """Caption and picture of image, label, prediction and differences."""
+    with open_raster(raster) as image, open_raster(mask) as found:
+        pixels, values = _shrunk(image, side)
+        pore = found.band()[values] == PORE
+    if label is None:
+        return [("image", _embedded_array(pixels)), ("prediction", _embedded_array(paint(pixels, pore)))]
+    with open_raster(label) as truth:
+        known = truth.band()[values]
+    labelled = paint(paint(pixels, known == PORE), known == UNKNOWN, GRAY)
+    return [
+        ("image", _embedded_array(pixels)),
+        ("label", _embedded_array(labelled)),
+        ("prediction", _embedded_array(paint(pixels, pore))),
+        ("differences", _embedded_array(differences(pixels, pore, known))),
+    ]
+
+
+def _shrunk(raster: Raster, side: int) -> tuple[NDArray[np.uint8], tuple[slice, slice]]:
+    """Every nth pixel of a raster so that it fits, and the slices that take the same of others."""
+    step = -(-max(raster.height, raster.width) // side)
+    taken = (slice(None, None, step), slice(None, None, step))
+    return np.ascontiguousarray(raster.rgb8()[taken]), taken
+
+
+def _embedded_array(pixels: NDArray[np.uint8]) -> str:
+    return _embedded(Image.fromarray(pixels), max(pixels.shape))
+
+
+def _embedded(picture: Image.Image, side: int) -> str:
+    """A picture as a data URL."""
+    picture.thumbnail((side, side))
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _figure(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _svg(draw: Any, *arguments: Any) -> str:
+    """A figure as SVG text to stand in the page."""
+    figure, axes = plt.subplots(figsize=(5, 3.1), layout="constrained")
+    try:
+        draw(axes, *arguments)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    finally:
+        plt.close(figure)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _learning_curves(axes: Any, histories: Sequence[Path | str]) -> None:
+    for fold, path in enumerate(histories):
+        history = pd.read_csv(path)
+        first = fold == 0
+        for column, role, name in [("train_iou", "train", "training crops, augmented"),
+                                   ("validation_iou", "validation", "validation, whole images")]:  # fmt: skip
+            axes.plot(history["step"], history[column], marker=".", color=ROLE_COLOURS[role],
+                      label=name if first else None)  # fmt: skip
+    axes.set(xlabel="step", ylabel="IoU", ylim=(0, 1))
+    axes.legend(frameon=False, loc="lower right")
+
+
+def _threshold_curve(axes: Any, path: Path | str) -> None:
+    curve = pd.read_csv(path)
+    for role, part in curve.groupby("role"):
+        axes.plot(part["threshold"], part["iou_pooled"], color=ROLE_COLOURS[str(role)], label=role)
+    axes.set(xlabel="threshold of the probability", ylabel="IoU, pooled", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(frameon=False, loc="lower center", ncols=3)
+
+
+def _size_curve(axes: Any, path: Path | str) -> None:
+    sizes = pd.read_csv(path, dtype={"image": str})
+    for _, part in sizes.groupby("image"):
+        axes.step(part["to_px"], part["area_fraction"].cumsum(), where="post",
+                  color=f"#{BLUE[0]:02x}{BLUE[1]:02x}{BLUE[2]:02x}", alpha=0.35)  # fmt: skip
+    axes.set(xlabel="equivalent diameter, px", ylabel="share of pore area below", ylim=(0, 1.02), xscale="log")
+    axes.set_xscale("log", base=2)

@@ -1,0 +1,160 @@
+"""The params: one typed, frozen section per verb; whatever is not known is an error."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from poreseg.errors import PoresegError, nearest
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+RUN_KEYS = {"study", "results"}  # said on the command line, not in params.yaml
+
+
+class Section(BaseModel):
+    """One section of params.yaml; the keywords of one verb's function."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Split(Section):
+    by: Literal["specimen", "image"]
+    test_fraction: Annotated[float, Field(ge=0, lt=1)]
+    folds: Annotated[int, Field(ge=0)]
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
+    seed: int
+
+
+class Ingest(Section):
+    low_percentile: Annotated[float, Field(ge=0, lt=50)]
+    high_percentile: Annotated[float, Field(gt=50, le=100)]
+
+
+class Rasterise(Section):
+    pore: list[str]
+    unknown: list[str]
+    value_255: Literal["pore", "unknown"]
+
+
+class Tile(Section):
+    size: Annotated[int, Field(ge=32, multiple_of=32)]
+
+
+class Augment(Section):
+    crop: Annotated[int, Field(ge=32, multiple_of=32)]
+    scale: tuple[Annotated[float, Field(gt=0.1)], Annotated[float, Field(lt=10)]]
+    elastic: Fraction
+    brightness: Fraction
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+    gray: Fraction
+    shuffle: Fraction
+    blur: Fraction
+    noise: Fraction
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale is [smallest, largest], got {list(self.scale)}")
+        return self
+
+
+class Encoder(Section):
+    name: str
+    weights: Literal["imagenet", "none"]
+    file: str | None
+    fallback: str | None
+
+
+class Train(Section):
+    steps: Positive
+    batch: Positive
+    pore_share: Fraction
+    learning_rate: Annotated[float, Field(gt=0)]
+    encoder_rate: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup: Fraction
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    validate_every: Positive
+    patience: Positive
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    workers: Annotated[int, Field(ge=0)]
+    seed: int
+
+
+class Predict(Section):
+    window: Annotated[int, Field(ge=32, multiple_of=32)]
+    overlap: Annotated[float, Field(ge=0, le=0.75)]
+    batch: Positive
+    tta: Literal["none", "d4"]
+
+
+class Segment(Section):
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None
+    min_area_px: Annotated[int, Field(ge=0)]
+
+
+class Evaluate(Section):
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    resamples: Annotated[int, Field(ge=100)]
+    seed: int
+
+
+class Measure(Section):
+    connectivity: Literal[1, 2]
+
+
+class Report(Section):
+    image_px: Annotated[int, Field(ge=100)]
+
+
+class Params(Section):
+    """Everything in params.yaml."""
+
+    split: Split
+    ingest: Ingest
+    rasterise: Rasterise
+    tile: Tile
+    augment: Augment
+    encoder: Encoder
+    train: Train
+    predict: Predict
+    segment: Segment
+    evaluate: Evaluate
+    measure: Measure
+    report: Report
+
+
+def check_params(content: dict[str, Any], where: str = "params.yaml") -> Params:
+    """Check params; raise a `PoresegError` that names the first wrong key."""
+    try:
+        return Params(**{key: value for key, value in content.items() if key not in RUN_KEYS})
+    except ValidationError as error:
+        raise PoresegError(_say(error.errors()[0], len(error.errors()), where)) from None
+
+
+def read_params(path: Path | str = "params.yaml") -> Params:
+    """Read and check a params file."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PoresegError(f"{path}: cannot be read as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise PoresegError(f"{path}: found no sections; restore the file from git")
+    return check_params(content, str(path))
+
+
+def _say(problem: Any, count: int, where: str) -> str:
+    """One pydantic problem as one line in our words."""
+    key = ".".join(str(part) for part in problem["loc"])
+    more = f" ({count - 1} more)" if count > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        section: Any = Params
+        for part in problem["loc"][:-1]:
+            section = section.model_fields[part].annotation
+        hint = nearest(str(problem["loc"][-1]), section.model_fields)
+        return f"{where}: unknown key {key}{hint}{more}"
+    if problem["type"] == "missing":
+        return f"{where}: {key} is missing; restore it from params.yaml in git{more}"
+    return f"{where}: {key} is {problem['input']!r}: {problem['msg'].lower()}{more}"

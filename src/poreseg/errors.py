@@ -1,0 +1,78 @@
+"""What goes wrong through no fault of the code, told in one line."""
+
+import difflib
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class PoresegError(Exception):
+    """The user's fault, in one line: what was found, what was wanted, what to do."""
+
+
+class PoresegWarning(UserWarning):
+    """Something a user should know of, though the work goes on."""
+
+
+def warn(message: str) -> None:
+    """Tell the user something in one line and go on."""
+    warnings.warn(message, PoresegWarning, stacklevel=3)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the known name closest to `name`, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def _one_line(message: str) -> str:
+    return " ".join(str(message).split())
+
+
+@contextmanager
+def told_in_one_line(log: Path | str | None = None) -> Iterator[None]:
+    """Run a job; its warnings and the user's errors become one line each.
+
+    A `PoresegError` ends the process with status 1 and no traceback; any other
+    exception is a fault of the code, and its traceback goes to the log and the terminal.
+
+    Parameters
+    ----------
+    log
+        File that gets the same lines as the terminal; created empty when all is well.
+    """
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log is not None:
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8"))
+    logger = logging.getLogger("poreseg")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    logger.handlers = handlers
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PoresegWarning)
+        library_warning = warnings.showwarning
+
+        def show(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]
+            if issubclass(category, PoresegWarning):
+                logger.warning("warning: %s", _one_line(str(message)))
+            else:
+                library_warning(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        try:
+            yield
+        except PoresegError as error:
+            logger.error("error: %s", _one_line(str(error)))
+            raise SystemExit(1) from None
+        except Exception:
+            logger.error("%s", traceback.format_exc())
+            raise SystemExit(1) from None
+        finally:
+            for handler in handlers:
+                handler.flush()

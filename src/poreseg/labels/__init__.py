@@ -1,0 +1,4 @@
+"""Label readers, one small file per format.
+
+A reader has `NAME`, `sniff(path) -> bool` and `read(path, grid, classes) -> Label`.
+"""

@@ -1,0 +1,63 @@
+"""The verb augment: the pipeline's file, and a picture of what it makes of crops."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from skimage.segmentation import find_boundaries
+
+from poreseg.files import whole
+from poreseg.images.tiles import PORE
+from poreseg.learning.augment import load_pipeline, write_pipeline
+from poreseg.learning.dataset import Crops, by_name
+
+ROWS, COLUMNS = 6, 6
+OUTLINE = (255, 220, 0)
+
+
+def augment(
+    tiles: Path | str,
+    rasters: Sequence[Path | str],
+    labels: Sequence[Path | str],
+    pipeline: Path | str,
+    sheet: Path | str,
+    **settings: Any,
+) -> None:
+    """Write the pipeline and a contact sheet.
+
+    Parameters
+    ----------
+    tiles, rasters, labels
+        tiles.csv, and the rasters of all labelled images.
+    pipeline
+        JSON to write (`write_pipeline`); train loads this very file.
+    sheet
+        PNG to write: a random crop in each row, as it is and as the network will see it
+        in five draws, the labelled pores outlined in yellow.
+
+    The other parameters are the `augment` section of params.yaml.
+    """
+    write_pipeline(pipeline, **settings)
+    loaded = load_pipeline(pipeline)
+    table = pd.read_csv(tiles, dtype={"image": str})
+    crops = Crops(table[table["role"] != "test"], by_name(rasters), by_name(labels), loaded,
+                  length=ROWS, pore_share=1.0, seed=0)  # fmt: skip
+    rows = []
+    for index in range(ROWS):
+        image, label = crops.source(np.random.default_rng(index))
+        margin = (loaded.source_px - loaded.crop_px) // 2
+        middle = slice(margin, margin + loaded.crop_px)
+        drawn = [loaded(image, label, seed) for seed in range(COLUMNS - 1)]
+        cells = [(image[middle, middle], label[middle, middle]), *drawn]
+        rows.append(np.hstack([_outlined(*cell) for cell in cells]))
+    with whole(sheet) as temporary:
+        Image.fromarray(np.vstack(rows)).save(temporary)
+
+
+def _outlined(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+    done = image.copy()
+    done[find_boundaries(label == PORE, mode="inner")] = OUTLINE
+    return np.pad(done, ((2, 2), (2, 2), (0, 0)), constant_values=255)

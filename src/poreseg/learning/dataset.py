@@ -1,0 +1,110 @@
+"""Crops to learn from: drawn at random, balanced between pore and matrix, augmented."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from poreseg.errors import PoresegError
+from poreseg.images.raster import open_raster
+from poreseg.images.tiles import UNKNOWN
+from poreseg.images.windows import Window
+from poreseg.learning.augment import Pipeline
+
+
+class Crops(Dataset[tuple[Tensor, Tensor]]):
+    """An endless supply of crops by index: the same index, the same crop.
+
+    A crop is centred on a random pixel of a random tile, so that it does not sit on the
+    grid. A share of the crops is drawn from tiles that hold pores; every image has the
+    same chance, however large it is.
+
+    Parameters
+    ----------
+    tiles
+        Rows of tiles.csv to learn from.
+    rasters, labels
+        Paths by image name.
+    """
+
+    def __init__(
+        self,
+        tiles: pd.DataFrame,
+        rasters: Mapping[str, Path],
+        labels: Mapping[str, Path],
+        pipeline: Pipeline,
+        *,
+        length: int,
+        pore_share: float,
+        seed: int,
+    ) -> None:
+        self._tiles = tiles[tiles["known"] > 0].reset_index(drop=True)
+        if self._tiles.empty:
+            raise PoresegError("no training image has a known pixel: all labels are unknown")
+        self._any = _chances(self._tiles, np.ones(len(self._tiles), bool))
+        self._pore = _chances(self._tiles, (self._tiles["pore"] > 0).to_numpy())
+        self._rasters, self._labels = rasters, labels
+        self._pipeline, self._length = pipeline, length
+        self._pore_share, self._seed = pore_share, seed
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Image (3, S, S) uint8 and label (S, S) uint8."""
+        draw = np.random.default_rng([self._seed, index])
+        image, label = self.source(draw)
+        image, label = self._pipeline(image, label, int(draw.integers(2**31)))
+        return torch.from_numpy(np.moveaxis(image, -1, 0).copy()), torch.from_numpy(label.copy())
+
+    def source(self, draw: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """A random square before augmentation: image (S, S, 3), label (S, S)."""
+        chances = self._pore if draw.random() < self._pore_share else self._any
+        tile = self._tiles.iloc[int(draw.choice(len(chances), p=chances))]
+        row = tile["row"] + int(draw.integers(tile["height"])) - self._pipeline.source_px // 2
+        col = tile["col"] + int(draw.integers(tile["width"])) - self._pipeline.source_px // 2
+        return read_square(
+            self._rasters[tile["image"]], self._labels[tile["image"]],
+            int(row), int(col), self._pipeline.source_px,
+        )  # fmt: skip
+
+
+def by_name(paths: Sequence[Path | str]) -> dict[str, Path]:
+    """Paths of rasters by the name of their image."""
+    return {Path(path).name.removesuffix(".tif"): Path(path) for path in paths}
+
+
+def read_square(
+    raster: Path, label: Path, row: int, col: int, side: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Image and label of a square that may reach over the border.
+
+    The square moves inward as far as it fits; what is still missing is the image mirrored,
+    with an unknown label, so that nothing is learned from pixels that are not there.
+    """
+    with open_raster(raster) as image, open_raster(label) as truth:
+        window = Window(
+            max(0, min(row, image.height - side)), max(0, min(col, image.width - side)),
+            min(side, image.height), min(side, image.width),
+        )  # fmt: skip
+        pixels, values = image.rgb8(window), truth.band(window)
+    below, right = side - window.height, side - window.width
+    if below or right:
+        pixels = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="symmetric")
+        values = np.pad(values, ((0, below), (0, right)), constant_values=UNKNOWN)
+    return pixels, values
+
+
+def _chances(tiles: pd.DataFrame, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Chance of each tile: images alike, tiles of an image by their known fraction."""
+    share = np.where(chosen, tiles["known"], 0.0)
+    if not share.any():  # no tile with pores: any tile will do
+        share = tiles["known"].to_numpy(float)
+    per_image = pd.Series(share).groupby(tiles["image"].to_numpy()).transform("sum").to_numpy()
+    chance = np.divide(share, per_image, out=np.zeros(len(share)), where=per_image > 0)
+    return np.asarray(chance / chance.sum())

@@ -1,0 +1,228 @@
+"""Train: a U-Net from a few labelled images, chosen by its IoU on images it has not seen."""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from poreseg.files import digest, read_json, sha256, whole
+from poreseg.images.raster import open_raster
+from poreseg.lineage import data_hash, git_commit
+from poreseg.learning.augment import load_pipeline
+from poreseg.learning.dataset import Crops, by_name
+from poreseg.learning.losses import dice_and_bce
+from poreseg.learning.model import (
+    THRESHOLD,
+    Model,
+    build_network,
+    normalise,
+    precision_of,
+    predict_raster,
+    save_model,
+)
+from poreseg.metrics import Counts, count, mean
+from poreseg.tracking import Silent
+
+VALIDATION = {"window": 512, "overlap": 0.25, "batch": 4, "tta": False}
+
+
+def train(
+    tiles: Path | str,
+    rasters: Sequence[Path | str],
+    labels: Sequence[Path | str],
+    pipeline: Path | str,
+    encoder_weights: Path | str,
+    encoder_card: Path | str,
+    model: Path | str,
+    history: Path | str,
+    *,
+    fold: int,
+    checkpoints: Path | str,
+    threads: int,
+    tracker: Silent,
+    steps: int,
+    batch: int,
+    pore_share: float,
+    learning_rate: float,
+    encoder_rate: float,
+    weight_decay: float,
+    warmup: float,
+    ema: float,
+    validate_every: int,
+    patience: int,
+    precision: str,
+    workers: int,
+    seed: int,
+) -> None:
+    """Train the model of one fold.
+
+    Parameters
+    ----------
+    tiles
+        tiles.csv; the fold's held-out images validate, test images are not touched.
+    rasters, labels
+        Of all labelled images.
+    pipeline, encoder_weights, encoder_card
+        What the verbs augment and encoder wrote.
+    model
+        Folder to write: smp's own files and poreseg.json.
+    history
+        CSV to write: step, learning_rate, loss, train_iou (of augmented crops),
+        validation_iou (mean over whole, stitched images).
+    checkpoints
+        Folder for what a killed training resumes from; emptied when it is done.
+    threads
+        Of the processor, where there is no GPU.
+
+    The other parameters are the `train` section of params.yaml.
+    """
+    settings = {
+        "steps": steps, "batch": batch, "pore_share": pore_share, "learning_rate": learning_rate,
+        "encoder_rate": encoder_rate, "weight_decay": weight_decay, "warmup": warmup, "ema": ema,
+        "validate_every": validate_every, "seed": seed, "fold": fold,
+    }  # fmt: skip
+
+    # data
+    raster_of, label_of = by_name(rasters), by_name(labels)
+    table = pd.read_csv(tiles, dtype={"image": str})
+    table = table[table["role"] != "test"]
+    held_out = table["fold"] == fold
+    learning, validating = table[~held_out], sorted(table[held_out]["image"].unique())
+    used = sorted(table["image"].unique())
+    augment, encoder = read_json(pipeline), read_json(encoder_card)
+    card: dict[str, Any] = {
+        "encoder": encoder, "mean": encoder["mean"], "std": encoder["std"], "threshold": THRESHOLD,
+        "fold": fold, "images": sorted(learning["image"].unique()), "validation_images": validating,
+        "git_commit": git_commit(), "data_hash": data_hash([p[n] for n in used for p in (raster_of, label_of)]),
+        "params_hash": digest([settings, augment, encoder["sha256"]]), "mlflow_run_id": tracker.run_id,
+    }  # fmt: skip
+    crops = Crops(learning, raster_of, label_of, load_pipeline(pipeline),
+                  length=steps * batch, pore_share=pore_share, seed=seed + fold)  # fmt: skip
+
+    # device, network, optimiser
+    torch.set_num_threads(threads)
+    fabric = Fabric(accelerator="auto", devices=1)
+    chosen = precision_of(fabric.device) if precision == "auto" else precision
+    fabric = Fabric(accelerator="auto", devices=1, precision=chosen)  # type: ignore[arg-type]
+    fabric.launch()
+    fabric.seed_everything(seed + fold, verbose=False)
+    network = build_network(encoder["name"])
+    network.encoder.load_state_dict(load_file(encoder_weights))
+    network = network.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(
+        [{"params": list(network.encoder.parameters()), "rate": encoder_rate},
+         {"params": [p for n, p in network.named_parameters() if not n.startswith("encoder.")], "rate": 1.0}],
+        lr=learning_rate, weight_decay=weight_decay,
+    )  # fmt: skip
+    wrapped, optimizer = fabric.setup(network, optimizer)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+
+    # resume
+    store = Path(checkpoints) / f"{card['data_hash'][:12]}-{card['params_hash'][:12]}" / "last.ckpt"
+    step, best, stale, rows = 0, -1.0, 0, []
+    best_weights = {key: value.clone() for key, value in network.state_dict().items()}
+    if store.is_file():
+        saved = torch.load(store, map_location=fabric.device, weights_only=True)
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        average.load_state_dict(saved["average"])
+        step, best, stale, rows = saved["step"], saved["best"], saved["stale"], saved["rows"]
+        best_weights = saved["best_weights"]
+    todo = torch.utils.data.Subset(crops, range(step * batch, steps * batch))
+    loader = fabric.setup_dataloaders(
+        DataLoader(todo, batch, num_workers=workers, persistent_workers=workers > 0), use_distributed_sampler=False
+    )  # fmt: skip
+    tracker.params(settings | {"precision": chosen, "device": fabric.device.type})
+
+    # loop
+    bar = tqdm(loader, desc=f"train fold {fold}", initial=step, total=steps, unit="step", mininterval=2)
+    loss_sum, seen, counts = torch.zeros((), device=fabric.device), 0, Counts()
+    for images, label in bar:
+        wrapped.train()
+        rate = learning_rate * schedule(step, steps, warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        logits = wrapped(normalise(images, encoder["mean"], encoder["std"]))
+        loss = dice_and_bce(logits.float(), label[:, None])
+        fabric.backward(loss)
+        fabric.clip_gradients(wrapped, optimizer, max_norm=1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update_parameters(network)
+        step, seen, loss_sum = step + 1, seen + 1, loss_sum + loss.detach()
+        counts += count((logits[:, 0] > 0).cpu().numpy(), label.cpu().numpy())
+        if step % validate_every and step < steps:
+            continue
+
+        # choose
+        candidate = Model(average.module.eval(), card)
+        iou = validate(candidate, [(raster_of[n], label_of[n]) for n in validating], chosen)
+        row = {"step": step, "learning_rate": rate, "loss": float(loss_sum) / seen,
+               "train_iou": counts.iou, "validation_iou": iou}  # fmt: skip
+        rows.append(row)
+        loss_sum, seen, counts = torch.zeros((), device=fabric.device), 0, Counts()
+        tracker.metrics({key: value for key, value in row.items() if key != "step"}, step=step)
+        bar.set_postfix(loss=f"{row['loss']:.3f}", IoU=f"{row['train_iou'] or 0:.2f}", val_IoU=f"{iou:.3f}")
+        stale += 1
+        if iou > best:
+            best, stale = iou, 0
+            best_weights = {k: v.detach().cpu().clone() for k, v in average.module.state_dict().items()}
+        save_checkpoint(store, {
+            "network": network.state_dict(), "optimizer": optimizer.state_dict(),
+            "average": average.state_dict(), "step": step, "best": best, "stale": stale, "rows": rows,
+            "best_weights": best_weights,
+        })  # fmt: skip
+        if stale >= patience:
+            break
+    bar.close()
+
+    # keep the best
+    network.load_state_dict(best_weights)
+    card |= {"validation_iou": best, "steps": step, "precision": chosen}
+    with whole(model) as folder:
+        save_model(folder, Model(network, card))
+    with whole(history) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
+    tracker.tags({key: card[key] for key in ("git_commit", "data_hash", "params_hash")})
+    tracker.tags({"encoder": encoder["name"], "encoder_weights": encoder["source"]})
+    tracker.metrics({"best_validation_iou": best})
+    tracker.model(network.cpu().float().eval(), torch.zeros(1, 3, 64, 64).numpy())
+    shutil.rmtree(store.parent, ignore_errors=True)
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak learning rate: up in a line, down in a cosine, ending near 0.
+
+    >>> [round(schedule(s, 10, 0.2), 2) for s in range(10)]
+    [0.5, 1.0, 1.0, 0.96, 0.85, 0.69, 0.5, 0.31, 0.15, 0.04]
+    """
+    rising = max(1, round(steps * warmup))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def validate(model: Model, images: Sequence[tuple[Path, Path]], precision: str) -> float:
+    """Mean IoU over whole, stitched images; those without any pore do not count."""
+    ious = []
+    for raster_path, label_path in images:
+        with open_raster(raster_path) as raster, open_raster(label_path) as label:
+            found = predict_raster([model], raster, precision=precision, **VALIDATION)  # type: ignore[arg-type]
+            ious.append(count(found >= model.threshold, label.band()).iou)
+    return mean(ious) or 0.0
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all."""
+    with whole(path) as temporary:
+        torch.save(dict(state), temporary)

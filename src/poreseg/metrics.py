@@ -1,0 +1,114 @@
+"""Scores from counts: count first over whole images, divide last."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+
+from poreseg.images.tiles import PORE, UNKNOWN
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pixels of a prediction against a label; unknown pixels are in none of them."""
+
+    true_pore: int = 0
+    false_pore: int = 0
+    missed_pore: int = 0
+    true_matrix: int = 0
+
+    def __add__(self, other: Self) -> "Counts":
+        return Counts(
+            self.true_pore + other.true_pore,
+            self.false_pore + other.false_pore,
+            self.missed_pore + other.missed_pore,
+            self.true_matrix + other.true_matrix,
+        )
+
+    @property
+    def iou(self) -> float | None:
+        """Intersection over union of the pores; None where neither has one."""
+        return ratio(self.true_pore, self.true_pore + self.false_pore + self.missed_pore)
+
+    @property
+    def dice(self) -> float | None:
+        """Twice the intersection over the sum of both areas; None where neither has a pore."""
+        return ratio(2 * self.true_pore, 2 * self.true_pore + self.false_pore + self.missed_pore)
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the predicted pores that is true; None where none is predicted."""
+        return ratio(self.true_pore, self.true_pore + self.false_pore)
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the true pores that is found; None where the label has none."""
+        return ratio(self.true_pore, self.true_pore + self.missed_pore)
+
+    @property
+    def porosity_error(self) -> float | None:
+        """Predicted minus labelled share of pores among the known pixels."""
+        known = self.true_pore + self.false_pore + self.missed_pore + self.true_matrix
+        return ratio(self.false_pore - self.missed_pore, known)
+
+
+def ratio(part: int, whole: int) -> float | None:
+    """A ratio, or None where it is undefined: never 0 or 1 for an empty image."""
+    return part / whole if whole else None
+
+
+def count(predicted: NDArray[np.bool_], label: NDArray[np.uint8]) -> Counts:
+    """Compare a prediction (H, W) bool with a label (H, W) of 0, 1 and 255 unknown.
+
+    >>> count(np.array([[True, True, False, True]]), np.array([[1, 0, 1, 255]], np.uint8))
+    Counts(true_pore=1, false_pore=1, missed_pore=1, true_matrix=0)
+    """
+    known, pore = label != UNKNOWN, label == PORE
+    hit = int(np.count_nonzero(predicted & pore))
+    found = int(np.count_nonzero(predicted & known))
+    wanted = int(np.count_nonzero(pore))
+    total = int(np.count_nonzero(known))
+    return Counts(hit, found - hit, wanted - hit, total - found - wanted + hit)
+
+
+def mean(values: list[float | None]) -> float | None:
+    """Mean of the defined values, None where there are none."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+def interval(
+    values: list[float | None], *, confidence: float, resamples: int, seed: int
+) -> list[float] | None:
+    """Percentile bootstrap interval of the mean over images; None for fewer than two."""
+    defined = [value for value in values if value is not None]
+    if len(defined) < 2:
+        return None
+    found = bootstrap(
+        (np.array(defined),), np.mean, confidence_level=confidence, n_resamples=resamples,
+        method="percentile", rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return [float(found.low), float(found.high)]
+
+
+def summarise(
+    counts: list[Counts], *, confidence: float, resamples: int, seed: int
+) -> dict[str, Any]:
+    """The scores of a set of images: means over images, and pooled over their pixels."""
+    ious = [c.iou for c in counts]
+    pooled = sum(counts, Counts())
+    return {
+        "images": len(counts),
+        "iou_mean": mean(ious),
+        "iou_ci95": interval(ious, confidence=confidence, resamples=resamples, seed=seed),
+        "iou_pooled": pooled.iou,
+        "dice_mean": mean([c.dice for c in counts]),
+        "dice_pooled": pooled.dice,
+        "precision_mean": mean([c.precision for c in counts]),
+        "precision_pooled": pooled.precision,
+        "recall_mean": mean([c.recall for c in counts]),
+        "recall_pooled": pooled.recall,
+        "images_without_iou": sum(iou is None for iou in ious),
+    }

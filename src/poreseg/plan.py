@@ -1,0 +1,156 @@
+"""What a build is to do: the study, the params of each verb and the code it depends on.
+
+The Snakefile asks this module and holds no logic of its own.
+"""
+
+import ast
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from poreseg import study as studies
+from poreseg.config import check_params
+from poreseg.demo import study as demo
+from poreseg.errors import PoresegError, told_in_one_line
+from poreseg.files import read_json
+
+USER_STUDY = Path("data/raw")
+DEMO_STUDY = Path("data/demo")
+PACKAGE = Path(__file__).parent
+PLUMBING = {"errors", "files", "tracking"}  # they carry results and do not change them
+PER_IMAGE = {  # folders under results/ that hold one file per image
+    "rasters": ".tif", "labels": ".tif", "tiles": ".csv", "probabilities": ".tif", "masks": ".tif",
+    "overlays": ".png", "polygons": ".geojson", "pores": ".csv",
+}  # fmt: skip
+
+
+class Plan:
+    """One build: `study`, `results`, `is_demo`, and what the rules need to know.
+
+    Parameters
+    ----------
+    config
+        The merged configuration: the sections of params.yaml, and `study` and `results`
+        where they were given.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.params = check_params(dict(config))
+        folder = Path(config.get("study") or _default_study())
+        self.results = str(config.get("results") or "results").rstrip("/")
+        self.is_demo = folder.resolve() == DEMO_STUDY.resolve()
+        samples = demo.samples(DEMO_STUDY) if self.is_demo else studies.read_study(folder)
+        self.study = studies.split_study(samples, folder, **self.params.split.model_dump())
+
+    def settings(self, verb: str) -> dict[str, Any]:
+        """The params of one verb alone, so that another verb's knob reruns nothing here."""
+        section: dict[str, Any] = getattr(self.params, verb).model_dump(mode="json")
+        return section
+
+    def at(self, path: str) -> str:
+        """A path under the results folder, wildcards and all."""
+        return f"{self.results}/{path}"
+
+    def models_of(self, image: str) -> list[str]:
+        """Model folders that predict an image."""
+        return [f"{self.results}/model/fold-{fold}" for fold in self.study.seen_by(image)]
+
+    def split_table(self) -> list[list[Any]]:
+        """Image, role and held-out fold of every labelled image."""
+        return [[s.name, s.role, s.fold] for s in self.study.samples if s.label]
+
+
+def gpu_slots() -> int:
+    """1 where the machine has an NVIDIA GPU, so that jobs take turns on it; else 0."""
+    return int(shutil.which("nvidia-smi") is not None and Path("/dev/nvidiactl").exists())
+
+
+def _default_study() -> Path:
+    return USER_STUDY if studies.holds_images(USER_STUDY) else DEMO_STUDY
+
+
+@cache
+def sources(verb: str) -> list[str]:
+    """The poreseg modules that a verb's script imports, directly or through others.
+
+    They are inputs of the verb's rule: an edited module reruns the verbs that use it and
+    no others.
+    """
+    script = Path("workflow/scripts") / f"{verb}.py"
+    found: set[Path] = set()
+    todo = _imports(script)
+    while todo:
+        module = todo.pop()
+        if module not in found:
+            found.add(module)
+            todo |= _imports(module)
+    return sorted(str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+                  for path in found)  # fmt: skip
+
+
+def _imports(path: Path) -> set[Path]:
+    """Files of the poreseg modules that one file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "poreseg":
+            names = [f"{node.module}.{alias.name}" for alias in node.names] + [str(node.module)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith("poreseg.")]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")[1:]
+            module = PACKAGE.joinpath(*parts).with_suffix(".py") if parts else None
+            if module and module.is_file() and parts[0] not in PLUMBING:
+                found.add(module)
+    return found
+
+
+def planned(config: Mapping[str, Any]) -> Plan:
+    """The plan of a build; what is wrong with params or study ends it with one line."""
+    with told_in_one_line():
+        return Plan(config)
+
+
+def prune(plan: Plan) -> list[str]:
+    """Remove the results of images that the study no longer holds; return their names.
+
+    Results mirror the study: without this, masks of the demo would lie among a user's own.
+    """
+    gone = set()
+    for folder, suffix in PER_IMAGE.items():
+        for path in Path(plan.at(folder)).glob(f"*{suffix}"):
+            if path.name.removesuffix(suffix) not in plan.study.names:
+                path.unlink()
+                gone.add(path.name.removesuffix(suffix))
+    return sorted(gone)
+
+
+def summary(results: Path | str) -> str:
+    """Where the page, the masks and the scores are, and the IoU, in four lines."""
+    results = Path(results)
+    metrics = results / "metrics.json"
+    if not metrics.is_file():
+        raise PoresegError(f"{metrics} is not there yet: run snakemake --cores all")
+    scores = read_json(metrics)
+    lines = [f"  page   {results / 'report' / 'index.html'}"]
+    lines += [f"  masks  {results / 'masks'}/  (pores in blue: {results / 'overlays'}/)"]
+    for role in ("train", "validation", "test"):
+        lines.append(f"  {_score_line(role, scores[role])}")
+    otsu = scores["baselines"]["otsu"]["test"]["iou_mean"]
+    lines.append(f"  Otsu's threshold on the test images: {_figure(otsu)}")
+    return "\n".join(lines)
+
+
+def _score_line(role: str, score: Mapping[str, Any]) -> str:
+    low, high = score["iou_ci95"] or (None, None)
+    return (
+        f"IoU    {_figure(score['iou_mean'])}  {role}, mean of {score['images']} images"
+        + (f" (95 % interval {_figure(low)} to {_figure(high)})" if low is not None else "")
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"

@@ -1,0 +1,302 @@
+"""The study: which images there are, their labels and specimens, who teaches and who judges."""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from poreseg.errors import PoresegError, nearest, warn
+
+IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".geojson", ".json", ".jpg", ".jpeg")
+COLUMNS = ("image", "label", "specimen", "pixel_size_um", "split")
+HOW = "put images into images/ and their labels, under the same names, into labels/"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of the study.
+
+    `role` says what its label is for: "train", "validation", "test", or "unlabelled".
+    `fold` is the fold whose model does not learn from it, None where all models may.
+    """
+
+    name: str
+    image: Path
+    label: Path | None
+    specimen: str
+    pixel_size_um: float | None
+    role: str = "train"
+    fold: int | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """All images of a study, and the number of folds that its training images form."""
+
+    folder: Path
+    samples: tuple[Sample, ...]
+    folds: int
+
+    def __getitem__(self, name: str) -> Sample:
+        return next(sample for sample in self.samples if sample.name == name)
+
+    @property
+    def names(self) -> list[str]:
+        return [sample.name for sample in self.samples]
+
+    @property
+    def labelled(self) -> list[str]:
+        return [sample.name for sample in self.samples if sample.label]
+
+    def seen_by(self, name: str) -> list[int]:
+        """Folds whose models predict an image.
+
+        With several folds a training image is predicted by the one model that has not
+        seen it, so that its score is honest; any other image by all of them together.
+        """
+        fold = self[name].fold
+        return [fold] if self.folds > 1 and fold is not None else list(range(self.folds))
+
+
+def stem(path: Path | str) -> str:
+    """The name that joins image and label: the file name up to the format's suffixes."""
+    name = Path(path).name
+    for suffix in (".ome.tif", ".ome.tiff"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return Path(name).stem
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether a folder is a study with at least one image."""
+    images = folder / "images"
+    return images.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in images.iterdir())
+
+
+def read_study(folder: Path | str) -> list[Sample]:
+    """List a study's images with their labels; nothing is opened but samples.csv.
+
+    Raises
+    ------
+    PoresegError
+        No images; two images or labels of one name; a label without an image; a wrong
+        column, image, label, size or split in samples.csv.
+    """
+    folder = Path(folder)
+    images = _files(folder / "images", IMAGE_SUFFIXES, "image")
+    labels = _files(folder / "labels", LABEL_SUFFIXES, "label")
+    if not images:
+        raise PoresegError(f"no images in {folder / 'images'}: {HOW}")
+    return list_samples(images, labels, _read_rows(folder / "samples.csv"), folder)
+
+
+def list_samples(
+    images: Sequence[Path], labels: Sequence[Path], rows: dict[str, dict[str, str]], folder: Path
+) -> list[Sample]:
+    """Join images, labels and the rows of samples.csv (by image file name)."""
+    by_stem = _unique(images, "images")
+    label_of = _unique(labels, "labels")
+    table = folder / "samples.csv"
+    for name in rows:
+        if name not in {image.name for image in images}:
+            hint = nearest(name, [image.name for image in images])
+            raise PoresegError(f"{table}: no image {name} in {folder / 'images'}{hint}")
+    samples = [
+        _sample(image, label_of.get(name), rows.get(image.name, {}), labels, table)
+        for name, image in sorted(by_stem.items())
+    ]
+    used = {sample.label for sample in samples}
+    for label in labels:
+        if label not in used:
+            hint = nearest(stem(label), by_stem)
+            raise PoresegError(
+                f"{label}: there is no image of that name in {folder / 'images'}{hint}; "
+                "rename the label or add its image"
+            )
+    return samples
+
+
+def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
+    for path in files:
+        if path.suffix.lower() not in suffixes:
+            warn(f"{path}: left out, no {what} format that is read ({' '.join(suffixes)})")
+    return [path for path in files if path.suffix.lower() in suffixes]
+
+
+def _unique(paths: Iterable[Path], where: str) -> dict[str, Path]:
+    """Paths by stem; a stem that comes twice is an error."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = stem(path)
+        if name in found:
+            raise PoresegError(
+                f"two {where} are named {name}: {found[name].name} and {path.name}; rename one"
+            )
+        if set(name) & set("{}"):
+            raise PoresegError(f"{path}: braces in a file name; rename it")
+        found[name] = path
+    return found
+
+
+def _sample(
+    image: Path, label: Path | None, row: dict[str, str], labels: Sequence[Path], table: Path
+) -> Sample:
+    if named := row.get("label"):
+        label = next((path for path in labels if path.name == named), None)
+        if label is None:
+            hint = nearest(named, [path.name for path in labels])
+            raise PoresegError(f"{table}: no label {named} in labels/{hint}")
+    split = row.get("split") or ""
+    if split not in ("", "train", "test"):
+        raise PoresegError(f"{table}: split of {image.name} is '{split}'; wanted train, test or empty")
+    return Sample(
+        name=stem(image),
+        image=image,
+        label=label,
+        specimen=row.get("specimen") or stem(image),
+        pixel_size_um=_size(row.get("pixel_size_um"), image.name, table),
+        role=(split or "unassigned") if label else "unlabelled",
+    )
+
+
+def _size(text: str | None, image: str, table: Path) -> float | None:
+    if not text:
+        return None
+    try:
+        size = float(text)
+    except ValueError:
+        size = 0.0
+    if not 0 < size < float("inf"):
+        raise PoresegError(f"{table}: pixel_size_um of {image} is '{text}'; wanted a number above 0")
+    return size
+
+
+def _read_rows(path: Path) -> dict[str, dict[str, str]]:
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restkey="", restval="")
+            columns = [column.strip() for column in reader.fieldnames or []]
+            reader.fieldnames = columns
+            rows = [{k: str(v).strip() for k, v in row.items() if k} for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PoresegError(f"{path}: cannot be read as UTF-8 CSV: {error}") from None
+    for column in columns:
+        if column not in COLUMNS:
+            raise PoresegError(
+                f"{path}: unknown column '{column}'{nearest(column, COLUMNS)}; "
+                f"known are {', '.join(COLUMNS)}"
+            )
+    if "image" not in columns:
+        raise PoresegError(f"{path}: no column 'image'; it names the file that a row is about")
+    found: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row["image"] in found:
+            raise PoresegError(f"{path}: {row['image']} comes twice")
+        found[row["image"]] = row
+    return found
+
+
+def split_study(
+    samples: Sequence[Sample],
+    folder: Path | str,
+    *,
+    by: str,
+    test_fraction: float,
+    folds: int,
+    validation_fraction: float,
+    seed: int,
+) -> Study:
+    """Give every image its role and fold, keeping groups whole.
+
+    Groups (specimens, or images with ``by="image"``) are drawn in an order that depends
+    on their names and the seed alone, so that a new image does not shuffle the others.
+    Test images are those named in samples.csv; where none is, groups are set aside until
+    `test_fraction` of the labelled images is reached.
+
+    Parameters are the `split` section of params.yaml.
+
+    Raises
+    ------
+    PoresegError
+        No labels; one specimen on both sides of the split; too few groups.
+    """
+
+    def group(sample: Sample) -> str:
+        return sample.specimen if by == "specimen" else sample.name
+
+    labelled = [sample for sample in samples if sample.label]
+    if not labelled:
+        raise PoresegError(f"no labels in {Path(folder) / 'labels'}: {HOW}")
+    test = {group(s) for s in labelled if s.role == "test"}
+    train = {group(s) for s in labelled if s.role != "test"}
+    if by == "specimen" and (both := sorted(test & train)):
+        raise PoresegError(
+            f"specimen {both[0]} is in training and in test, which would flatter the score: "
+            "give its images one split in samples.csv, or set split.by: image in params.yaml"
+        )
+    order = sorted(train, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())
+    if not test and len(order) > 2:
+        images = {name: sum(group(s) == name for s in labelled) for name in order}
+        fixed = {group(s) for s in labelled if s.role == "train"}
+        free = [name for name in order if name not in fixed]
+        drawn = _draw(free, images, test_fraction * len(labelled), keep=2 - len(fixed))
+        test, order = set(drawn), [name for name in order if name not in drawn]
+    fold_of, count = _folds(order, folds, validation_fraction, labelled, group)
+    if by == "image" and len({s.specimen for s in labelled}) < len(labelled):
+        warn("split.by is image: images of one specimen stand on both sides, the score flatters")
+    if not test:
+        warn("no test images: too few specimens to set one aside; test scores will be null")
+
+    def assigned(sample: Sample) -> Sample:
+        name = group(sample)
+        if not sample.label:
+            return sample
+        if name in test:
+            return replace(sample, role="test")
+        held_out = fold_of.get(name)
+        return replace(sample, role="train" if held_out is None else "validation", fold=held_out)
+
+    return Study(Path(folder), tuple(assigned(sample) for sample in samples), count)
+
+
+def _draw(order: Sequence[str], images: dict[str, int], wanted: float, keep: int) -> list[str]:
+    """First groups of an order until they hold `wanted` images, leaving `keep` groups."""
+    drawn: list[str] = []
+    for name in order[: max(0, len(order) - max(0, keep))]:
+        if sum(images[n] for n in drawn) >= wanted:
+            break
+        drawn.append(name)
+    return drawn
+
+
+def _folds(order, folds, validation_fraction, labelled, group):  # type: ignore[no-untyped-def]
+    """Fold of each held-out group, and the number of folds."""
+    if len(order) < 2:
+        what = f"one specimen only ({order[0]})" if order else "no training images"
+        raise PoresegError(
+            f"{what}: nothing to validate on; label images of a second specimen, or set "
+            "split.by: image in params.yaml, which splits by image and flatters the score"
+        )
+    count = len(order) if folds == 0 else folds
+    if count > len(order):
+        raise PoresegError(
+            f"split.folds is {folds}, but there are {len(order)} training specimens; "
+            f"set at most {len(order)}, or 0 to leave one out"
+        )
+    images = {name: sum(group(s) == name for s in labelled) for name in order}
+    if count == 1:
+        wanted = validation_fraction * sum(images.values())
+        return {name: 0 for name in _draw(order, images, wanted, keep=1)}, 1
+    fold_of: dict[str, int] = {}
+    load = [0] * count
+    for name in sorted(order, key=lambda n: -images[n]):  # largest first, into the emptiest fold
+        fold_of[name] = load.index(min(load))
+        load[fold_of[name]] += images[name]
+    return fold_of, count

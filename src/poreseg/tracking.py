@@ -1,0 +1,154 @@
+"""MLflow records what happened; it drives nothing.
+
+`Tracker` and its null twin `Silent` have the same methods, so that training has no `if`.
+A tracker that fails says so and lets the work go on.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from filelock import FileLock
+
+from poreseg.errors import warn
+from poreseg.files import read_json, write_json
+
+STORE = "sqlite:///mlflow.db"
+EXPERIMENT = "poreseg"
+
+
+class Silent:
+    """Records nothing."""
+
+    run_id: str | None = None
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Params of the run."""
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Tags of the run."""
+
+    def metrics(self, values: Mapping[str, float | None], step: int | None = None) -> None:
+        """Figures, undefined ones left out."""
+
+    def files(self, folder: str, *paths: Path | str) -> None:
+        """Files, in a folder of the run."""
+
+    def model(self, network: Any, example: Any) -> None:
+        """A network, loadable with mlflow.pytorch.load_model."""
+
+
+class Tracker(Silent):
+    """Records into one MLflow run. Make one with `tracked`."""
+
+    def __init__(self, mlflow: Any, run_id: str) -> None:
+        self._mlflow, self.run_id = mlflow, run_id
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        with _harmless():
+            self._mlflow.log_params(dict(values))
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        with _harmless():
+            self._mlflow.set_tags({k: v for k, v in values.items() if v is not None})
+
+    def metrics(self, values: Mapping[str, float | None], step: int | None = None) -> None:
+        with _harmless():
+            self._mlflow.log_metrics({k: v for k, v in values.items() if v is not None}, step=step)
+
+    def files(self, folder: str, *paths: Path | str) -> None:
+        with _harmless():
+            for path in paths:
+                self._mlflow.log_artifact(str(path), artifact_path=folder)
+
+    def model(self, network: Any, example: Any) -> None:
+        with _harmless():
+            self._mlflow.pytorch.log_model(
+                network, name="model", input_example=example,
+                pip_requirements=["torch", "segmentation-models-pytorch==0.6.*"],
+            )  # fmt: skip
+
+
+@contextmanager
+def tracked(name: str, run_id: str | None = None) -> Iterator[Silent]:
+    """Open a new run, or an earlier one by its id, in the project's own database.
+
+    MLFLOW_TRACKING_URI, where set, names another store; "none" records nothing.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", STORE)
+    if uri == "none":
+        yield Silent()
+        return
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow  # seconds to import: only where it is used
+
+    run = None
+    with _harmless():
+        mlflow.set_tracking_uri(uri)
+        with FileLock("mlflow.db.lock") if uri == STORE else nullcontext():
+            mlflow.set_experiment(EXPERIMENT)  # creates the database, one process at a time
+        run = mlflow.start_run(run_id=run_id, run_name=None if run_id else name)
+    if run is None:
+        yield Silent()
+        return
+    try:
+        yield Tracker(mlflow, run.info.run_id)
+    except BaseException:
+        mlflow.end_run("FAILED")
+        raise
+    mlflow.end_run()
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """A record that cannot be made is a warning, never the end of a training."""
+    try:
+        yield
+    except Exception as error:  # whatever store or server is behind it
+        warn(f"MLflow did not record this ({type(error).__name__}: {error})")
+
+
+def track(
+    metrics: Path | str,
+    scores: Path | str,
+    porosity: Path | str,
+    page: Path | str,
+    overlays: Sequence[Path | str],
+    cards: Sequence[Path | str],
+    record: Path | str,
+    *,
+    params: Mapping[str, Any],
+) -> None:
+    """Add a build's scores, tables, page and overlays to the runs of its trainings.
+
+    Parameters
+    ----------
+    metrics, scores, porosity, page, overlays
+        What evaluate, measure, report and segment wrote.
+    cards
+        The models' cards, which name their runs.
+    record
+        JSON to write: the runs.
+    params
+        All of params.yaml as it was for this build.
+    """
+    summary = read_json(metrics)
+    figures = {
+        f"{kind}.{role}.{key}": value
+        for kind, found in [("unet", summary), ("otsu", summary["baselines"]["otsu"])]
+        for role in ("train", "validation", "test")
+        for key, value in found[role].items()
+        if isinstance(value, float)
+    }
+    runs = [run for card in cards if (run := read_json(card)["mlflow_run_id"])]
+    for run in runs:
+        with tracked("", run) as tracker, TemporaryDirectory() as folder:
+            used = Path(folder) / "params.json"
+            write_json(used, params)
+            tracker.metrics(figures)
+            tracker.files("results", metrics, scores, porosity, page, used)
+            tracker.files("overlays", *overlays)
+    write_json(record, {"mlflow_runs": runs})

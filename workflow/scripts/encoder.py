@@ -1,0 +1,9 @@
+"""Plug: params -> the encoder's start weights."""
+
+from poreseg.errors import told_in_one_line
+from poreseg.learning.encoder import prepare_encoder
+
+with told_in_one_line(snakemake.log[0]):
+    prepare_encoder(
+        snakemake.output.weights, snakemake.output.card, **snakemake.params.settings
+    )

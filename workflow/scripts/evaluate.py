@@ -1,0 +1,12 @@
+"""Plug: masks + labels -> scores."""
+
+from poreseg.analysis.evaluate import evaluate
+from poreseg.errors import told_in_one_line
+
+with told_in_one_line(snakemake.log[0]):
+    evaluate(
+        **{key: value for key, value in snakemake.input.items() if key != "sources"},
+        **dict(snakemake.output.items()),
+        split=snakemake.params.split,
+        **snakemake.params.settings,
+    )

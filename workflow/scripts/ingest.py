@@ -1,0 +1,12 @@
+"""Plug: any raw image -> canonical raster."""
+
+from poreseg.errors import told_in_one_line
+from poreseg.images.ingest import ingest
+
+with told_in_one_line(snakemake.log[0]):
+    ingest(
+        snakemake.input.image,
+        snakemake.output.raster,
+        pixel_size_um=snakemake.params.pixel_size_um,
+        **snakemake.params.settings,
+    )

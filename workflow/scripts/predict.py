@@ -1,0 +1,15 @@
+"""Plug: raster + models -> stitched probabilities."""
+
+from pathlib import Path
+
+from poreseg.errors import told_in_one_line
+from poreseg.prediction.predict import predict
+
+with told_in_one_line(snakemake.log[0]):
+    predict(
+        snakemake.input.raster,
+        [Path(card).parent for card in snakemake.input.cards],
+        snakemake.output.probabilities,
+        threads=snakemake.threads,
+        **snakemake.params.settings,
+    )

@@ -1,0 +1,12 @@
+"""Plug: any label file + raster -> label raster."""
+
+from poreseg.errors import told_in_one_line
+from poreseg.labels.rasterise import rasterise
+
+with told_in_one_line(snakemake.log[0]):
+    rasterise(
+        snakemake.input.label,
+        snakemake.input.raster,
+        snakemake.output.label,
+        **snakemake.params.settings,
+    )

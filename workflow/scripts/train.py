@@ -1,0 +1,20 @@
+"""Plug: tiles, rasters, labels, pipeline, encoder -> the model of one fold."""
+
+from pathlib import Path
+
+from poreseg.errors import told_in_one_line
+from poreseg.learning.train import train
+from poreseg.tracking import tracked
+
+name = f"{snakemake.params.study} fold {snakemake.wildcards.fold}"
+with told_in_one_line(snakemake.log[0]), tracked(name) as tracker:
+    train(
+        **{key: value for key, value in snakemake.input.items() if key != "sources"},
+        model=Path(snakemake.output.card).parent,
+        history=snakemake.output.history,
+        fold=int(snakemake.wildcards.fold),
+        checkpoints=snakemake.params.checkpoints,
+        threads=snakemake.threads,
+        tracker=tracker,
+        **snakemake.params.settings,
+    )
