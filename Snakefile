@@ -158,13 +158,13 @@ rule train:
         history=at("history/fold-{fold}.csv"),
     log:
         at("logs/train/fold-{fold}.log"),
+    threads: workflow.cores
+    resources:
+        gpu=gpu_slots(),
     params:
         settings=plan.settings("train"),
         checkpoints=at(".checkpoints"),
         study=plan.study.folder.name,
-    threads: workflow.cores
-    resources:
-        gpu=gpu_slots(),
     script:
         "workflow/scripts/train.py"
 
@@ -173,16 +173,18 @@ rule predict:
     input:
         raster=at("rasters/{image}.tif"),
         cards=lambda w: expand("{model}/poreseg.json", model=plan.models_of(w.image)),
-        weights=lambda w: expand("{model}/model.safetensors", model=plan.models_of(w.image)),
+        weights=lambda w: expand(
+            "{model}/model.safetensors", model=plan.models_of(w.image)
+        ),
         sources=sources("predict"),
     output:
         probabilities=at("probabilities/{image}.tif"),
     log:
         at("logs/predict/{image}.log"),
-    params:
-        settings=plan.settings("predict"),
     resources:
         gpu=gpu_slots(),
+    params:
+        settings=plan.settings("predict"),
     script:
         "workflow/scripts/predict.py"
 

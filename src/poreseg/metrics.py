@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
-from poreseg.images.tiles import PORE, UNKNOWN
+from poreseg.classes import PORE, UNKNOWN
 
 
 @dataclass(frozen=True)

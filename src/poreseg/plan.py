@@ -146,9 +146,8 @@ def summary(results: Path | str) -> str:
 
 def _score_line(role: str, score: Mapping[str, Any]) -> str:
     low, high = score["iou_ci95"] or (None, None)
-    return (
-        f"IoU    {_figure(score['iou_mean'])}  {role}, mean of {score['images']} images"
-        + (f" (95 % interval {_figure(low)} to {_figure(high)})" if low is not None else "")
+    return f"IoU    {_figure(score['iou_mean'])}  {role}, mean of {score['images']} images" + (
+        f" (95 % interval {_figure(low)} to {_figure(high)})" if low is not None else ""
     )
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,10 +44,12 @@ class Study:
 
     @property
     def names(self) -> list[str]:
+        """All images, in the order of their names."""
         return [sample.name for sample in self.samples]
 
     @property
     def labelled(self) -> list[str]:
+        """The images that have a label, in the same order."""
         return [sample.name for sample in self.samples if sample.label]
 
     def seen_by(self, name: str) -> list[int]:
@@ -153,7 +155,9 @@ def _sample(
             raise PoresegError(f"{table}: no label {named} in labels/{hint}")
     split = row.get("split") or ""
     if split not in ("", "train", "test"):
-        raise PoresegError(f"{table}: split of {image.name} is '{split}'; wanted train, test or empty")
+        raise PoresegError(
+            f"{table}: split of {image.name} is '{split}'; wanted train, test or empty"
+        )
     return Sample(
         name=stem(image),
         image=image,
@@ -172,7 +176,9 @@ def _size(text: str | None, image: str, table: Path) -> float | None:
     except ValueError:
         size = 0.0
     if not 0 < size < float("inf"):
-        raise PoresegError(f"{table}: pixel_size_um of {image} is '{text}'; wanted a number above 0")
+        raise PoresegError(
+            f"{table}: pixel_size_um of {image} is '{text}'; wanted a number above 0"
+        )
     return size
 
 
@@ -267,16 +273,31 @@ def split_study(
 
 
 def _draw(order: Sequence[str], images: dict[str, int], wanted: float, keep: int) -> list[str]:
-    """First groups of an order until they hold `wanted` images, leaving `keep` groups."""
+    """First groups of an order that fit into `wanted` images, leaving at least `keep` groups.
+
+    Where not even one fits, the smallest is drawn: a large specimen must not take half of
+    a small study.
+
+    >>> _draw(["a", "b", "c", "d"], {"a": 1, "b": 3, "c": 1, "d": 1}, wanted=2.2, keep=1)
+    ['a', 'c']
+    """
+    room = max(0, len(order) - max(0, keep))
     drawn: list[str] = []
-    for name in order[: max(0, len(order) - max(0, keep))]:
-        if sum(images[n] for n in drawn) >= wanted:
-            break
-        drawn.append(name)
+    for name in order:
+        if len(drawn) < room and sum(images[n] for n in [*drawn, name]) <= round(wanted):
+            drawn.append(name)
+    if not drawn and room and wanted > 0:
+        drawn = [min(order, key=lambda name: images[name])]
     return drawn
 
 
-def _folds(order, folds, validation_fraction, labelled, group):  # type: ignore[no-untyped-def]
+def _folds(
+    order: Sequence[str],
+    folds: int,
+    validation_fraction: float,
+    labelled: Sequence[Sample],
+    group: Callable[[Sample], str],
+) -> tuple[dict[str, int], int]:
     """Fold of each held-out group, and the number of folds."""
     if len(order) < 2:
         what = f"one specimen only ({order[0]})" if order else "no training images"

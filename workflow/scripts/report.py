@@ -5,7 +5,11 @@ from poreseg.errors import told_in_one_line
 
 with told_in_one_line(snakemake.log[0]):
     report(
-        **{key: value for key, value in snakemake.input.items() if key not in ("sources", "template")},
+        **{
+            key: value
+            for key, value in snakemake.input.items()
+            if key not in ("sources", "template")
+        },
         page=snakemake.output.page,
         study=snakemake.params.study,
         **snakemake.params.settings,

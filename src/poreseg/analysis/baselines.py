@@ -11,7 +11,9 @@ from poreseg.images.raster import open_raster
 from poreseg.metrics import Counts, count
 
 
-def otsu(rasters: Sequence[Path | str], labels: Sequence[Path | str], learning: Sequence[bool]) -> list[Counts]:
+def otsu(
+    rasters: Sequence[Path | str], labels: Sequence[Path | str], learning: Sequence[bool]
+) -> list[Counts]:
     """Otsu's threshold on the gray level of each image, scored against its label.
 
     Whether pores are dark or bright is one choice for the study, the one with the higher
@@ -19,11 +21,15 @@ def otsu(rasters: Sequence[Path | str], labels: Sequence[Path | str], learning: 
     without labels of the test images.
     """
     dark = [_score(raster, label, dark=True) for raster, label in zip(rasters, labels, strict=True)]
-    bright = [_score(raster, label, dark=False) for raster, label in zip(rasters, labels, strict=True)]
+    bright = [
+        _score(raster, label, dark=False) for raster, label in zip(rasters, labels, strict=True)
+    ]
     return dark if _pooled(dark, learning) >= _pooled(bright, learning) else bright
 
 
-def otsu_pores(gray: NDArray[np.uint8], valid: NDArray[np.bool_], *, dark: bool) -> NDArray[np.bool_]:
+def otsu_pores(
+    gray: NDArray[np.uint8], valid: NDArray[np.bool_], *, dark: bool
+) -> NDArray[np.bool_]:
     """Pixels (H, W) on the dark or the bright side of Otsu's threshold of the valid ones."""
     values = gray[valid]
     level = threshold_otsu(values) if values.size and values.min() < values.max() else 0

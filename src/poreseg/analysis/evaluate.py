@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from poreseg.analysis.baselines import otsu
+from poreseg.classes import PORE, UNKNOWN
 from poreseg.files import read_json, whole, write_json
 from poreseg.images.raster import open_raster
-from poreseg.images.tiles import PORE, UNKNOWN
 from poreseg.metrics import Counts, count, summarise
 
 ROLES = ("train", "validation", "test")
@@ -72,7 +72,10 @@ def evaluate(
         "encoder_wanted": encoder["wanted"],
     }
     table = pd.DataFrame(
-        [_row(*item) for item in zip([name for name, _, _ in split], roles, found, baseline, strict=True)]
+        [
+            _row(*item)
+            for item in zip([name for name, _, _ in split], roles, found, baseline, strict=True)
+        ]
     )
     with whole(scores) as temporary:
         table.to_csv(temporary, index=False)

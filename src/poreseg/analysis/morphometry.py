@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,9 @@ from numpy.typing import NDArray
 from skimage.measure import label as label_regions
 from skimage.measure import regionprops_table
 
+from poreseg.classes import PORE, UNKNOWN
 from poreseg.files import whole
 from poreseg.images.raster import open_raster
-from poreseg.images.tiles import PORE, UNKNOWN
 
 LENGTHS = ("equivalent_diameter", "perimeter", "major_axis", "minor_axis")
 SIZE_COLUMNS = ["from_px", "to_px", "pores", "area_fraction"]
@@ -86,7 +87,7 @@ def measure_all(
         specimen = int((values != UNKNOWN).sum())
         pore = int((values == PORE).sum())
         diameter = pores["equivalent_diameter_px"]
-        row = {
+        row: dict[str, Any] = {
             "image": name, "porosity": pore / specimen if specimen else None, "pores": len(pores),
             "pore_area_px2": pore, "specimen_area_px2": specimen,
             "median_diameter_px": diameter.median() if len(pores) else None,
@@ -101,7 +102,9 @@ def measure_all(
     with whole(porosity) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
     with whole(sizes) as temporary:
-        pd.concat(classes)[["image", *SIZE_COLUMNS]].to_csv(temporary, index=False, float_format="%.6g")
+        pd.concat(classes)[["image", *SIZE_COLUMNS]].to_csv(
+            temporary, index=False, float_format="%.6g"
+        )
 
 
 def size_classes(pores: pd.DataFrame) -> pd.DataFrame:
@@ -110,11 +113,15 @@ def size_classes(pores: pd.DataFrame) -> pd.DataFrame:
     Classes double from 1 px up: 1 to 2, 2 to 4 and so on; the upper limit is not included.
     """
     diameter, area = pores["equivalent_diameter_px"], pores["area_px2"]
-    top = int(np.ceil(np.log2(diameter.max() + 1))) if len(pores) else 0
+    if pores.empty:
+        return pd.DataFrame(columns=SIZE_COLUMNS)
+    top = int(np.ceil(np.log2(diameter.max() + 1)))
     edges = 2.0 ** np.arange(top + 1)
-    count = np.histogram(diameter, edges)[0] if top else []
-    weight = np.histogram(diameter, edges, weights=area)[0] / area.sum() if top else []
-    return pd.DataFrame(dict(zip(SIZE_COLUMNS, (edges[:-1], edges[1:], count, weight), strict=True)))
+    count = np.histogram(diameter, edges)[0]
+    weight = np.histogram(diameter, edges, weights=area)[0] / area.sum()
+    return pd.DataFrame(
+        dict(zip(SIZE_COLUMNS, (edges[:-1], edges[1:], count, weight), strict=True))
+    )
 
 
 def weighted_median(values: pd.Series, weights: pd.Series) -> float | None:

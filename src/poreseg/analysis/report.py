@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from poreseg.analysis.evaluate import ROLES
+from poreseg.classes import PORE, UNKNOWN
 from poreseg.files import read_json, write_text
 from poreseg.images.raster import Raster, open_raster
-from poreseg.images.tiles import PORE, UNKNOWN
 from poreseg.prediction.segment import BLUE, paint
 
 matplotlib.use("svg")  # before pyplot; the page needs no window
@@ -28,6 +28,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 FALSE = (255, 140, 0)  # orange: taken for pore and is none
 MISSED = (230, 0, 90)  # crimson: pore and not found
 GRAY = (128, 128, 128)  # unknown, not scored
+ORDER = {"test": 0, "validation": 1, "train": 2}
 ROLE_COLOURS = {"train": "#8a8f98", "validation": "#c77d1e", "test": "#1e64ff"}
 
 
@@ -66,7 +67,7 @@ def report(
     label_of = {Path(path).stem: path for path in labels}
     table = pd.read_csv(scores, dtype={"image": str}).set_index("image")
     measured = pd.read_csv(porosity, dtype={"image": str}).set_index("image")
-    images = [
+    images: list[dict[str, Any]] = [
         {
             "name": _name(raster),
             "score": _record(table, _name(raster)),
@@ -75,11 +76,10 @@ def report(
         }
         for raster, mask in zip(rasters, masks, strict=True)
     ]
-    order = {"test": 0, "validation": 1, "train": 2}
-    images.sort(key=lambda image: (order.get(image["score"].get("role"), 3), image["name"]))
+    images.sort(key=lambda image: (ORDER.get(image["score"].get("role"), 3), image["name"]))
     template = files("poreseg.analysis").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"figure": _figure, "percent": _percent}
+    environment.filters["figure"], environment.filters["percent"] = _figure, _percent
     html = environment.from_string(template).render(
         study=study, metrics=read_json(metrics), roles=ROLES, images=images,
         cards=[read_json(card) for card in cards],
@@ -120,7 +120,10 @@ def _pictures(
         pixels, values = _shrunk(image, side)
         pore = found.band()[values] == PORE
     if label is None:
-        return [("image", _embedded_array(pixels)), ("prediction", _embedded_array(paint(pixels, pore)))]
+        return [
+            ("image", _embedded_array(pixels)),
+            ("prediction", _embedded_array(paint(pixels, pore))),
+        ]
     with open_raster(label) as truth:
         known = truth.band()[values]
     labelled = paint(paint(pixels, known == PORE), known == UNKNOWN, GRAY)
@@ -197,5 +200,10 @@ def _size_curve(axes: Any, path: Path | str) -> None:
     for _, part in sizes.groupby("image"):
         axes.step(part["to_px"], part["area_fraction"].cumsum(), where="post",
                   color=f"#{BLUE[0]:02x}{BLUE[1]:02x}{BLUE[2]:02x}", alpha=0.35)  # fmt: skip
-    axes.set(xlabel="equivalent diameter, px", ylabel="share of pore area below", ylim=(0, 1.02), xscale="log")
+    axes.set(
+        xlabel="equivalent diameter, px",
+        ylabel="share of pore area below",
+        ylim=(0, 1.02),
+        xscale="log",
+    )
     axes.set_xscale("log", base=2)

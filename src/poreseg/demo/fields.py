@@ -68,7 +68,11 @@ def cracks(draw: np.random.Generator, shape: Shape, porosity: float, scale: floa
     """Long thin pores that wander and taper."""
     pore = np.zeros(shape, bool)
     while pore.mean() < porosity:
-        row, col, angle = draw.uniform(0, shape[0]), draw.uniform(0, shape[1]), draw.uniform(0, 2 * np.pi)
+        row, col, angle = (
+            draw.uniform(0, shape[0]),
+            draw.uniform(0, shape[1]),
+            draw.uniform(0, 2 * np.pi),
+        )
         width, steps = draw.uniform(0.15, 0.5) * scale, int(draw.integers(15, 50))
         for i in range(steps):
             angle += draw.normal(0, 0.25)
@@ -106,4 +110,7 @@ def _bend(draw: np.random.Generator, mask: Mask, reach: float) -> Mask:
     rows, cols = np.mgrid[: mask.shape[0], : mask.shape[1]].astype(np.float32)
     rows += 0.4 * reach * smooth_noise(draw, mask.shape, 1.5 * reach)
     cols += 0.4 * reach * smooth_noise(draw, mask.shape, 1.5 * reach)
-    return ndimage.map_coordinates(mask.astype(np.float32), [rows, cols], order=1, mode="nearest") > 0.5
+    return (
+        ndimage.map_coordinates(mask.astype(np.float32), [rows, cols], order=1, mode="nearest")
+        > 0.5
+    )

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from poreseg.demo.fields import Field, Mask, grains, smooth_noise, top_share
 
+Values = NDArray[np.floating]
 Look = Callable[[np.random.Generator, Mask], NDArray[np.float32]]
 
 
@@ -103,22 +104,24 @@ def _soft(mask: Mask, sigma: float) -> Field:
     return ndimage.gaussian_filter(mask.astype(np.float32), sigma)
 
 
-def _mix(ground, over, share):  # type: ignore[no-untyped-def]
+def _mix(ground: Values, over: Values | np.floating, share: Values) -> Values:
+    """One picture over another, by the share of the upper one."""
     return ground * (1 - share) + over * share
 
 
 def _shading(draw: np.random.Generator, shape: tuple[int, int], depth: float) -> Field:
     """Uneven light over the whole field of view."""
-    return 1 + depth * smooth_noise(draw, shape, max(shape) / 3) / 2
+    return (1 + depth * smooth_noise(draw, shape, max(shape) / 3) / 2).astype(np.float32)
 
 
 def _finish(
-    draw: np.random.Generator, image: NDArray[np.floating], *, blur: float, noise: float
+    draw: np.random.Generator, image: Values, *, blur: float, noise: float
 ) -> NDArray[np.float32]:
     sigma = (blur, blur, 0)[: image.ndim]
     seen = ndimage.gaussian_filter(image.astype(np.float32), sigma)
     grain = draw.standard_normal(image.shape, dtype=np.float32)
-    return np.clip(seen + noise * grain * np.sqrt(np.clip(seen, 0.05, 1)), 0, 1)
+    noisy = seen + noise * grain * np.sqrt(np.clip(seen, 0.05, 1))
+    return np.clip(noisy, 0, 1).astype(np.float32)
 
 
 LOOKS: dict[str, Look] = {"section": section, "sem": sem, "photo": photo, "ct": ct}

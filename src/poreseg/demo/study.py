@@ -1,6 +1,5 @@
 """The specimens of the demo study, and the files that a user would have of them."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +56,39 @@ def _specimens() -> tuple[Specimen, ...]:
     sem = {"look": "sem", "image": ".png", "label": ".png", "pixel_size_um": 0.25}
     photo = {"look": "photo", "image": ".jpg", "label": ".json"}
     ct = {"look": "ct", "image": ".tif", "label": ".png", "bits": 16, "pixel_size_um": 4.0}
-    table: list[tuple[str, dict[str, Any], int, int, tuple[tuple[str, float, float], ...], str, str]] = [
+    table: list[
+        tuple[str, dict[str, Any], int, int, tuple[tuple[str, float, float], ...], str, str]
+    ] = [
         ("section-1", section, 640, 800, (("gaps", 0.16, 16),), "train", ""),
         ("section-2", section, 768, 1024, (("patches", 0.14, 14),), "train", ""),
-        ("section-3", section, 512, 640, (("ellipses", 0.12, 14), ("cracks", 0.02, 14)), "train", ""),
+        (
+            "section-3",
+            section,
+            512,
+            640,
+            (("ellipses", 0.12, 14), ("cracks", 0.02, 14)),
+            "train",
+            "",
+        ),
         ("sem-1", sem, 600, 800, (("ellipses", 0.09, 9),), "train", ""),
-        ("sem-2", {**sem, "bits": 16}, 768, 1024, (("gaps", 0.1, 14), ("bubbles", 0.03, 8)), "train", ""),
-        ("sem-3", {**sem, "image": ".tif"}, 512, 512, (("cracks", 0.05, 16), ("bubbles", 0.04, 6)), "train", ""),
+        (
+            "sem-2",
+            {**sem, "bits": 16},
+            768,
+            1024,
+            (("gaps", 0.1, 14), ("bubbles", 0.03, 8)),
+            "train",
+            "",
+        ),
+        (
+            "sem-3",
+            {**sem, "image": ".tif"},
+            512,
+            512,
+            (("cracks", 0.05, 16), ("bubbles", 0.04, 6)),
+            "train",
+            "",
+        ),
         ("photo-1", photo, 720, 960, (("bubbles", 0.12, 14),), "train", ""),
         ("photo-2", photo, 800, 800, (("patches", 0.12, 16),), "train", ""),
         ("photo-3", photo, 640, 900, (("cracks", 0.05, 20), ("ellipses", 0.05, 10)), "train", ""),
@@ -129,7 +154,7 @@ def save_image(path: Path, image: NDArray[np.float32], bits: int) -> None:
     """Save an image in 0..1 with 8 or 16 bits, in the format of the suffix."""
     dtype = np.uint16 if bits == 16 else np.uint8
     pixels = np.rint(image * np.iinfo(dtype).max).astype(dtype)
-    options = {"quality": 92} if path.suffix == ".jpg" else {}
+    options: dict[str, Any] = {"quality": 92} if path.suffix == ".jpg" else {}
     with whole(path) as temporary:
         Image.fromarray(pixels).save(temporary, **options)
 

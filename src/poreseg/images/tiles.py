@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from poreseg.classes import PORE, UNKNOWN
 from poreseg.errors import PoresegError
 from poreseg.files import whole
 from poreseg.images.raster import open_raster
 from poreseg.images.windows import grid
 
-MATRIX, PORE, UNKNOWN = 0, 1, 255
 COLUMNS = ["image", "row", "col", "height", "width", "pore", "known"]
 
 

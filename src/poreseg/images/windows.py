@@ -34,7 +34,9 @@ def starts(length: int, window: int, step: int) -> list[int]:
     [0]
     """
     if length < 1 or window < 1 or not 1 <= step <= window:
-        raise ValueError(f"length {length}, window {window}, step {step}: wanted 1 <= step <= window")
+        raise ValueError(
+            f"length {length}, window {window}, step {step}: wanted 1 <= step <= window"
+        )
     if length <= window:
         return [0]
     count = -(-(length - window) // step) + 1

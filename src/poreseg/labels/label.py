@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from rasterio.crs import CRS
 from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
+from poreseg.classes import MATRIX, PORE, UNKNOWN
 from poreseg.errors import PoresegError, warn
-from poreseg.images.tiles import MATRIX, PORE, UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Grid:
     height: int
     width: int
     crs: CRS | None = None
-    transform: Affine = Affine.identity()
+    transform: Affine = field(default_factory=Affine.identity)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -110,7 +110,9 @@ def polygon(points: Iterable[Any], path: Path) -> BaseGeometry:
             raise ValueError("coordinates that are no numbers")
         return shapely.Polygon(array[:, :2])
     except (TypeError, ValueError, shapely.errors.ShapelyError) as error:
-        raise PoresegError(f"{path}: an outline is no polygon ({error}); mend it and export again") from None
+        raise PoresegError(
+            f"{path}: an outline is no polygon ({error}); mend it and export again"
+        ) from None
 
 
 def _valid(geometry: BaseGeometry) -> BaseGeometry:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from poreseg.classes import PORE, UNKNOWN
 from poreseg.errors import PoresegError
 from poreseg.images.raster import Picture, load_picture
-from poreseg.images.tiles import PORE, UNKNOWN
 from poreseg.labels.label import Classes, Grid, Label
 
 NAME = "mask"
@@ -74,7 +74,7 @@ def _bright(band: NDArray[Any], path: Path) -> Label:
         return Label(np.zeros(band.shape, np.uint8), "all black, matrix")
     extreme = float(((band < 0.2 * top) | (band > 0.8 * top)).mean())
     values = np.unique(band)
-    if extreme < EXTREMES or 3 <= len(values) <= 24 and top < 128:
+    if extreme < EXTREMES or (3 <= len(values) <= 24 and top < 128):
         shown = ", ".join(str(value) for value in values[:8]) + (" ..." if len(values) > 8 else "")
         raise PoresegError(
             f"{path}: values {shown} are neither a mask (0 and 1, 0 and 255; 255 unknown in "
@@ -87,7 +87,9 @@ def _painted(bands: NDArray[Any], painted: NDArray[np.bool_]) -> Label:
     """Pores painted on a transparent ground; where both colours are painted, the bright one."""
     bright = bands.max(axis=0) >= 128
     if (bright & painted).any() and (~bright & painted).any():
-        return Label((bright & painted).astype(np.uint8), "transparent and dark matrix, bright pore")
+        return Label(
+            (bright & painted).astype(np.uint8), "transparent and dark matrix, bright pore"
+        )
     return Label(painted.astype(np.uint8), "transparent matrix, painted pore")
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from poreseg.classes import PORE, UNKNOWN
 from poreseg.errors import warn
 from poreseg.files import sha256
 from poreseg.images.raster import open_raster, write_raster
-from poreseg.images.tiles import PORE, UNKNOWN
 from poreseg.labels.label import Classes, Grid, Label
 from poreseg.labels.registry import reader_of
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from poreseg.classes import UNKNOWN
 from poreseg.files import read_json, write_json
-from poreseg.images.tiles import UNKNOWN
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for news otherwise
-import albumentations as A  # noqa: E402
-import cv2  # noqa: E402
+import albumentations as A
+import cv2
 
 
 @dataclass(frozen=True)

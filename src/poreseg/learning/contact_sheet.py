@@ -9,8 +9,8 @@ import pandas as pd
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
+from poreseg.classes import PORE
 from poreseg.files import whole
-from poreseg.images.tiles import PORE
 from poreseg.learning.augment import load_pipeline, write_pipeline
 from poreseg.learning.dataset import Crops, by_name
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from poreseg.classes import UNKNOWN
 from poreseg.errors import PoresegError
 from poreseg.images.raster import open_raster
-from poreseg.images.tiles import UNKNOWN
 from poreseg.images.windows import Window
 from poreseg.learning.augment import Pipeline
 

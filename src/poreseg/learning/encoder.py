@@ -15,9 +15,8 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, get_session, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from huggingface_hub.utils import get_session
 from safetensors.torch import load_file, save_file
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from torch import Tensor, nn
@@ -91,7 +90,9 @@ def prepare_encoder(
     if found:
         load_into(encoder, read_weights(found.path), found.path)
     with whole(out) as temporary:
-        save_file({key: value.contiguous() for key, value in encoder.state_dict().items()}, temporary)
+        save_file(
+            {key: value.contiguous() for key, value in encoder.state_dict().items()}, temporary
+        )
     mean, std = (found.mean, found.std) if found else normalisation(encoder_name)
     write_json(card, {
         "name": encoder_name, "weights": kind, "source": found.source if found else "random",
@@ -113,7 +114,9 @@ def smp_name(name: str) -> str:
     if timm.is_model(bare):
         return f"tu-{bare}"
     known = [key for key in smp_encoders if not key.startswith("timm-")]
-    raise PoresegError(f"encoder.name: no encoder '{name}'{nearest(name, known + timm.list_models())}")
+    raise PoresegError(
+        f"encoder.name: no encoder '{name}'{nearest(name, known + timm.list_models())}"
+    )
 
 
 def normalisation(name: str) -> tuple[list[float], list[float]]:
@@ -140,7 +143,9 @@ def _imagenet(name: str, fallback: str | None) -> tuple[str, Weights]:
     other = smp_name(fallback)
     found, why_other = _find_imagenet(other)
     if not found:
-        raise PoresegError(f"{missing} Nor those of the fallback {other}: {'; '.join(why_other)}. {advice}")
+        raise PoresegError(
+            f"{missing} Nor those of the fallback {other}: {'; '.join(why_other)}. {advice}"
+        )
     warn(f"{missing} Taking {other} in its place ({found.source}); scores are those of {other}")
     return other, found
 
@@ -215,7 +220,9 @@ def _package(name: str) -> Iterator[Weights | str]:
     spec = importlib.util.find_spec(module)
     roots = list(spec.submodule_search_locations or []) if spec else []
     path = next((Path(root) / file for root in roots if (Path(root) / file).is_file()), None)
-    yield Weights(path, f"package {module}", *normalisation(name)) if path else f"missing: {install}"
+    yield (
+        Weights(path, f"package {module}", *normalisation(name)) if path else f"missing: {install}"
+    )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -229,7 +236,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         content = content.get(key, content) if isinstance(content, Mapping) else content
     if not isinstance(content, Mapping):
-        raise PoresegError(f"{path}: holds no state dict; save one with torch.save(model.state_dict())")
+        raise PoresegError(
+            f"{path}: holds no state dict; save one with torch.save(model.state_dict())"
+        )
     return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
 
 
@@ -261,12 +270,12 @@ def _same(key: str) -> str:
 
 
 def _in_encoder(key: str) -> str:
-    """smp's whole model: the encoder's keys follow `encoder.`."""
+    """Smp's whole model: the encoder's keys follow `encoder.`."""
     return key.removeprefix("encoder.")
 
 
 def _in_model(key: str) -> str:
-    """timm's keys, in smp's wrapper for timm encoders."""
+    """Timm's keys, in smp's wrapper for timm encoders."""
     return f"model.{key}"
 
 

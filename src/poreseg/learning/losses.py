@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from segmentation_models_pytorch.losses import BINARY_MODE, DiceLoss
 from torch import Tensor
 
-from poreseg.images.tiles import UNKNOWN
+from poreseg.classes import UNKNOWN
 
 _dice = DiceLoss(BINARY_MODE, from_logits=True, smooth=1.0, ignore_index=UNKNOWN)
 

@@ -11,6 +11,7 @@ import segmentation_models_pytorch as smp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from poreseg.errors import PoresegError
 from poreseg.files import read_json, write_json
@@ -43,7 +44,9 @@ class Model:
         height, width = windows.shape[1:3]
         pad = ((0, 0), (0, -height % STRIDE), (0, -width % STRIDE), (0, 0))
         padded = np.moveaxis(np.pad(windows, pad, mode="symmetric"), -1, 1)  # (N, 3, H, W)
-        images = normalise(torch.from_numpy(padded.copy()).to(device), self.card["mean"], self.card["std"])
+        images = normalise(
+            torch.from_numpy(padded.copy()).to(device), self.card["mean"], self.card["std"]
+        )
         with torch.inference_mode(), autocast(device, precision):
             found = mean_over_d4(self._forward, images) if tta else self._forward(images)
         return found[:, 0, :height, :width].cpu().numpy()
@@ -53,10 +56,9 @@ class Model:
         return torch.sigmoid(self.network(images).float())
 
 
-def build_network(encoder: str) -> nn.Module:
+def build_network(encoder: str) -> Any:
     """A U-Net for one class with an smp encoder, its weights random."""
-    network: nn.Module = smp.Unet(encoder, encoder_weights=None, in_channels=3, classes=1)
-    return network
+    return smp.Unet(encoder, encoder_weights=None, in_channels=3, classes=1)
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -94,7 +96,9 @@ def precision_of(device: torch.device | str) -> str:
     """
     kind = torch.device(device).type
     if kind == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+        return (
+            "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+        )
     has = torch.cpu.get_capabilities() if kind == "cpu" else {}
     return "bf16-mixed" if has.get("avx512_bf16") or has.get("amx_bf16") else "32-true"
 
@@ -111,7 +115,10 @@ def save_model(folder: Path, model: Model) -> None:
     """Save as smp does (`smp.from_pretrained` loads it anywhere), with our card beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     network = model.network
-    network.save_pretrained(folder, metrics={"validation IoU": model.card["validation_iou"]})
+    network.save_pretrained(
+        folder,  # type: ignore[operator]
+        metrics={"validation IoU": model.card["validation_iou"]},
+    )
     write_json(folder / CARD, model.card)
 
 
@@ -145,13 +152,15 @@ def predict_raster(
     batch: int,
     tta: bool,
     precision: str,
-    progress: Callable[[int], None] = lambda pixels: None,
+    progress: tqdm[Any] | None = None,
 ) -> NDArray[np.float32]:
     """Stitched pore probabilities (H, W) of a raster; the mean over several models.
 
     A raster smaller than a window is one window, mirrored up to a multiple of 32 px.
     """
     windows = covering(raster.height, raster.width, window, overlap)
+    if progress is not None:
+        progress.reset(len(windows))
 
     def parts() -> Iterator[tuple[Window, NDArray[np.float32]]]:
         for first in range(0, len(windows), batch):
@@ -159,6 +168,7 @@ def predict_raster(
             pixels = np.stack([raster.rgb8(w) for w in chosen])
             found = [m.probabilities(pixels, precision=precision, tta=tta) for m in models]
             yield from zip(chosen, np.mean(found, axis=0), strict=True)
-            progress(sum(w.height * w.width for w in chosen))
+            if progress is not None:
+                progress.update(len(chosen))
 
     return stitch(raster.height, raster.width, parts())

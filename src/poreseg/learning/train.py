@@ -10,14 +10,12 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
-from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from poreseg.files import digest, read_json, sha256, whole
+from poreseg.files import digest, read_json, whole
 from poreseg.images.raster import open_raster
-from poreseg.lineage import data_hash, git_commit
 from poreseg.learning.augment import load_pipeline
 from poreseg.learning.dataset import Crops, by_name
 from poreseg.learning.losses import dice_and_bce
@@ -30,6 +28,7 @@ from poreseg.learning.model import (
     predict_raster,
     save_model,
 )
+from poreseg.lineage import data_hash, git_commit
 from poreseg.metrics import Counts, count, mean
 from poreseg.tracking import Silent
 
@@ -125,7 +124,7 @@ def train(
         lr=learning_rate, weight_decay=weight_decay,
     )  # fmt: skip
     wrapped, optimizer = fabric.setup(network, optimizer)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)  # type: ignore[no-untyped-call]
 
     # resume
     store = Path(checkpoints) / f"{card['data_hash'][:12]}-{card['params_hash'][:12]}" / "last.ckpt"
@@ -145,7 +144,9 @@ def train(
     tracker.params(settings | {"precision": chosen, "device": fabric.device.type})
 
     # loop
-    bar = tqdm(loader, desc=f"train fold {fold}", initial=step, total=steps, unit="step", mininterval=2)
+    bar = tqdm(
+        loader, desc=f"train fold {fold}", initial=step, total=steps, unit="step", mininterval=2
+    )
     loss_sum, seen, counts = torch.zeros((), device=fabric.device), 0, Counts()
     for images, label in bar:
         wrapped.train()
@@ -172,11 +173,15 @@ def train(
         rows.append(row)
         loss_sum, seen, counts = torch.zeros((), device=fabric.device), 0, Counts()
         tracker.metrics({key: value for key, value in row.items() if key != "step"}, step=step)
-        bar.set_postfix(loss=f"{row['loss']:.3f}", IoU=f"{row['train_iou'] or 0:.2f}", val_IoU=f"{iou:.3f}")
+        bar.set_postfix(
+            loss=f"{row['loss']:.3f}", IoU=f"{row['train_iou'] or 0:.2f}", val_IoU=f"{iou:.3f}"
+        )
         stale += 1
         if iou > best:
             best, stale = iou, 0
-            best_weights = {k: v.detach().cpu().clone() for k, v in average.module.state_dict().items()}
+            best_weights = {
+                k: v.detach().cpu().clone() for k, v in average.module.state_dict().items()
+            }
         save_checkpoint(store, {
             "network": network.state_dict(), "optimizer": optimizer.state_dict(),
             "average": average.state_dict(), "step": step, "best": best, "stale": stale, "rows": rows,

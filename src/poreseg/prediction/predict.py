@@ -44,12 +44,10 @@ def predict(
     device = device_of_choice()
     loaded = [load_model(folder, device) for folder in models]
     with open_raster(raster) as source:
-        with tqdm(total=source.height * source.width / 1e6, unit="Mpx", desc=Path(raster).stem,
-                  bar_format="{l_bar}{bar}| {n:.2f}/{total:.2f} Mpx [{elapsed}<{remaining}]",
-                  mininterval=2) as bar:  # fmt: skip
+        with tqdm(desc=Path(raster).stem, unit="window", mininterval=2) as bar:
             found = predict_raster(
                 loaded, source, window=window, overlap=overlap, batch=batch, tta=tta == "d4",
-                precision=precision_of(device), progress=lambda pixels: _advance(bar, pixels),
+                precision=precision_of(device), progress=bar,
             )  # fmt: skip
         found[~source.valid()] = np.nan
         tags = {key.upper(): ",".join(str(model.card[key]) for model in loaded) for key in LINEAGE}
@@ -59,8 +57,3 @@ def predict(
         write_raster(
             out, found, nodata=np.nan, crs=source.crs, transform=source.transform, tags=tags
         )
-
-
-def _advance(bar: tqdm, pixels: int) -> None:  # type: ignore[type-arg]
-    """Windows overlap; the bar counts the raster once."""
-    bar.update(min(pixels / 1e6, bar.total - bar.n))

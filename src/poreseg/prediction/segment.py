@@ -11,9 +11,9 @@ from PIL import Image
 from rasterio.features import shapes
 from skimage.morphology import remove_small_objects
 
+from poreseg.classes import MATRIX, PORE, UNKNOWN
 from poreseg.files import whole, write_text
 from poreseg.images.raster import Raster, open_raster, write_raster
-from poreseg.images.tiles import MATRIX, PORE, UNKNOWN
 
 BLUE = (30, 100, 255)  # the epoxy blue of thin sections, where pores are dyed
 OPACITY = 0.6
@@ -93,7 +93,10 @@ def outline(pore: NDArray[np.bool_], raster: Raster) -> dict[str, Any]:
 
     Pixels that touch only at a corner are two outlines: joined, they would cross themselves.
     """
-    collection: dict[str, Any] = {"type": "FeatureCollection", "features": list(_features(pore, raster))}
+    collection: dict[str, Any] = {
+        "type": "FeatureCollection",
+        "features": list(_features(pore, raster)),
+    }
     if raster.crs:  # the older member that QGIS and GDAL still read; RFC 7946 knows WGS 84 only
         name = raster.crs.to_string()
         collection["crs"] = {"type": "name", "properties": {"name": name}}
