@@ -152,7 +152,7 @@ def predict_raster(
     batch: int,
     tta: bool,
     precision: str,
-    progress: tqdm[Any] | None = None,
+    progress: "tqdm[Any] | None" = None,
 ) -> NDArray[np.float32]:
     """Stitched pore probabilities (H, W) of a raster; the mean over several models.
 
