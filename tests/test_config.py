@@ -1,0 +1,75 @@
+"""params.yaml is checked, and it and the functions agree."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from poreseg.analysis import evaluate, morphometry
+from poreseg.analysis import report as report_module
+from poreseg.config import Params, check_params, read_params
+from poreseg.errors import PoresegError
+from poreseg.images import ingest, tiles
+from poreseg.labels import rasterise
+from poreseg.learning import augment, encoder, train
+from poreseg.prediction import predict, segment
+from poreseg.study import split_study
+
+FUNCTIONS = {
+    "split": split_study, "ingest": ingest.ingest, "rasterise": rasterise.rasterise,
+    "tile": tiles.tile, "augment": augment.write_pipeline, "encoder": encoder.prepare_encoder,
+    "train": train.train, "predict": predict.predict, "segment": segment.segment,
+    "evaluate": evaluate.evaluate, "measure": morphometry.measure, "report": report_module.report,
+}  # fmt: skip
+
+
+def params():
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def test_the_shipped_params_are_valid():
+    read_params(ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize("verb", Params.model_fields)
+def test_each_section_is_the_keywords_of_its_verb(verb):
+    section = Params.model_fields[verb].annotation.model_fields
+    assert set(section) <= set(inspect.signature(FUNCTIONS[verb]).parameters)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("train", "step", 3, r"unknown key train.step \(did you mean 'steps'\?\)"),
+        ("trian", None, {}, r"unknown key trian \(did you mean 'train'\?\)"),
+        ("train", "steps", -1, r"train.steps is -1"),
+        ("train", "steps", "many", r"train.steps is 'many'"),
+        ("predict", "window", 500, "predict.window is 500.*multiple of 32"),
+        ("augment", "scale", [2, 1], r"augment.*scale is \[smallest, largest\]"),
+    ],
+)
+def test_a_wrong_param_is_named_with_the_nearest_known_one(section, key, value, message):
+    content = params()
+    if key is None:
+        content[section] = value
+    else:
+        content[section][key] = value
+    with pytest.raises(PoresegError, match=message) as error:
+        check_params(content)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_key_is_named():
+    content = params()
+    del content["tile"]["size"]
+    with pytest.raises(PoresegError, match=r"tile.size is missing"):
+        check_params(content)
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "a: [", "\x00"])
+def test_a_params_file_that_is_none_is_told(tmp_path: Path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(PoresegError, match=r"params.yaml"):
+        read_params(tmp_path / "params.yaml")

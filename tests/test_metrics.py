@@ -1,0 +1,74 @@
+"""Scores against tables worked by hand."""
+
+import numpy as np
+import pytest
+
+from poreseg.analysis.evaluate import threshold_curve
+from poreseg.images.raster import write_raster
+from poreseg.metrics import Counts, count, interval, mean, summarise
+
+HOW = {"confidence": 0.95, "resamples": 500, "seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("predicted", "label", "counts", "iou", "dice", "precision", "recall", "error"),
+    [
+        # 2 hit, 1 false, 1 missed, 4 matrix; 8 known
+        ([1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 1, 0, 0, 0, 0], (2, 1, 1, 4), 2 / 4, 4 / 6, 2 / 3, 2 / 3, 0),
+        # unknown pixels count nowhere
+        ([1, 1, 0, 0], [255, 1, 255, 0], (1, 0, 0, 1), 1, 1, 1, 1, 0),
+        # pores where there are none
+        ([1, 0, 0, 0], [0, 0, 0, 0], (0, 1, 0, 3), 0, 0, 0, None, 1 / 4),
+        # nothing found
+        ([0, 0, 0, 0], [1, 1, 0, 0], (0, 0, 2, 2), 0, 0, None, 0, -2 / 4),
+        # an empty image scores nothing, not 1
+        ([0, 0, 0, 0], [0, 0, 0, 0], (0, 0, 0, 4), None, None, None, None, 0),
+        # nothing is known
+        ([1, 0], [255, 255], (0, 0, 0, 0), None, None, None, None, None),
+    ],
+)  # fmt: skip
+def test_hand_worked_scores(predicted, label, counts, iou, dice, precision, recall, error):
+    found = count(np.array([predicted], bool), np.array([label], np.uint8))
+    assert found == Counts(*counts)
+    assert (found.iou, found.dice, found.precision, found.recall) == (iou, dice, precision, recall)
+    assert found.porosity_error == error
+
+
+def test_pooled_scores_count_pixels_and_means_count_images():
+    found = summarise([Counts(1, 1, 0, 0), Counts(6, 0, 2, 0)], **HOW)
+    assert found["iou_mean"] == pytest.approx((1 / 2 + 6 / 8) / 2)
+    assert found["iou_pooled"] == pytest.approx(7 / 10)
+    assert found["images"] == 2
+
+
+def test_an_undefined_image_is_left_out_of_the_mean_and_told():
+    found = summarise([Counts(1, 1, 0, 0), Counts(0, 0, 0, 9)], **HOW)
+    assert (found["iou_mean"], found["images"], found["images_without_iou"]) == (0.5, 2, 1)
+    assert found["iou_ci95"] is None
+
+
+def test_no_images_give_null():
+    found = summarise([], **HOW)
+    assert found["images"] == 0
+    assert [found[k] for k in ("iou_mean", "iou_ci95", "iou_pooled", "dice_mean")] == [None] * 4
+    assert mean([None, None]) is None
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_images():
+    draw = np.random.default_rng(0)
+    few, many = draw.uniform(0.4, 0.9, 5).tolist(), draw.uniform(0.4, 0.9, 200).tolist()
+    wide, narrow = interval(few, **HOW), interval(many, **HOW)
+    assert wide[0] < np.mean(few) < wide[1]
+    assert narrow[1] - narrow[0] < (wide[1] - wide[0]) / 2
+
+
+def test_the_threshold_curve_is_the_iou_at_that_threshold(tmp_path):
+    draw = np.random.default_rng(3)
+    label = draw.choice(np.array([0, 1, 255], np.uint8), (40, 50))
+    probability = np.clip(draw.normal(0.3 + 0.4 * (label == 1), 0.2), 0, 1).astype(np.float32)
+    write_raster(tmp_path / "p.tif", probability)
+    write_raster(tmp_path / "l.tif", label)
+    curve = threshold_curve([tmp_path / "p.tif"], [tmp_path / "l.tif"], ["test"])
+    for threshold in (0.05, 0.5, 0.87):
+        row = curve[np.isclose(curve["threshold"], threshold)]
+        assert row["iou_pooled"].item() == pytest.approx(count(probability >= threshold, label).iou)

@@ -1,0 +1,161 @@
+"""Images, labels and specimens find each other; nobody stands on both sides of a split."""
+
+import warnings
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poreseg.errors import PoresegError, PoresegWarning
+from poreseg.study import Sample, read_study, split_study
+
+SPLIT = {"by": "specimen", "test_fraction": 0.25, "folds": 1, "validation_fraction": 0.2, "seed": 1}
+
+
+def make(tmp_path, images, labels, table=None):
+    for folder, names in (("images", images), ("labels", labels)):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).write_bytes(b"")
+    if table is not None:
+        (tmp_path / "samples.csv").write_text(table)
+    return tmp_path
+
+
+def sample(name, specimen=None, role="unassigned"):
+    return Sample(name, f"{name}.tif", f"{name}.png", specimen or name, None, role)
+
+
+def test_labels_find_their_images_by_name(tmp_path):
+    folder = make(tmp_path, ["a.tif", "b.ome.tif", "c.jpg"], ["a.geojson", "b.png"])
+    found = {s.name: (s.label.name if s.label else None, s.role) for s in read_study(folder)}
+    assert found == {
+        "a": ("a.geojson", "unassigned"), "b": ("b.png", "unassigned"), "c": (None, "unlabelled"),
+    }  # fmt: skip
+
+
+def test_samples_csv_overrides(tmp_path):
+    folder = make(
+        tmp_path, ["a.tif", "b.tif"], ["a.png", "x.png"],
+        "image,label,specimen,pixel_size_um,split\nb.tif,x.png,S1,0.5,test\n",
+    )  # fmt: skip
+    a, b = read_study(folder)
+    assert (a.specimen, a.pixel_size_um, a.label.name) == ("a", None, "a.png")
+    assert (b.specimen, b.pixel_size_um, b.label.name, b.role) == ("S1", 0.5, "x.png", "test")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "table", "message"),
+    [
+        ([], [], None, "no images in"),
+        (["a.tif", "a.png"], [], None, "two images are named a: a.png and a.tif"),
+        (["a.tif"], ["a.json", "a.png"], None, "two labels are named a"),
+        (["a.tif"], ["b.png"], None, r"b.png: there is no image of that name"),
+        (["a.tif"], [], "image,speciment\na.tif,s\n", "unknown column 'speciment' .did you mean 'specimen'"),
+        (["a.tif"], [], "label\na.png\n", "no column 'image'"),
+        (["a1.tif"], [], "image\na2.tif\n", "no image a2.tif .* .did you mean 'a1.tif'"),
+        (["a.tif"], [], "image,label\na.tif,b.png\n", "no label b.png"),
+        (["a.tif"], [], "image,split\na.tif,tset\n", "split of a.tif is 'tset'; wanted train, test"),
+        (["a.tif"], [], "image,pixel_size_um\na.tif,-1\n", "is '-1'; wanted a number above 0"),
+        (["a.tif"], [], "image,pixel_size_um\na.tif,nan\n", "is 'nan'; wanted a number above 0"),
+        (["a.tif"], [], "image\na.tif\na.tif\n", "a.tif comes twice"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, images, labels, table, message):
+    with pytest.raises(PoresegError, match=message) as error:
+        read_study(make(tmp_path, images, labels, table))
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_is_not_there_is_an_empty_study(tmp_path):
+    with pytest.raises(PoresegError, match="no images in"):
+        read_study(tmp_path / "nowhere")
+
+
+def test_other_files_are_left_out_aloud(tmp_path):
+    folder = make(tmp_path, ["a.tif", "notes.txt", ".DS_Store"], [])
+    with pytest.warns(PoresegWarning, match=r"notes.txt: left out"):
+        assert [s.name for s in read_study(folder)] == ["a"]
+
+
+def roles(study):
+    return {s.name: (s.role, s.fold) for s in study.samples}
+
+
+def test_named_test_images_are_kept_and_specimens_stay_whole():
+    samples = [sample("a", "S1"), sample("b", "S1"), sample("c"), sample("d"), sample("t", role="test")]
+    study = split_study(samples, "x", **SPLIT)
+    assert roles(study)["t"] == ("test", None)
+    assert roles(study)["a"] == roles(study)["b"]
+    assert sum(role == "test" for role, _ in roles(study).values()) == 1
+
+
+def test_a_specimen_in_training_and_test_stops_the_build():
+    samples = [sample("a", "S1"), sample("b", "S1", "test"), sample("c"), sample("d")]
+    with pytest.raises(PoresegError, match="specimen S1 is in training and in test"):
+        split_study(samples, "x", **SPLIT)
+
+
+def test_one_specimen_names_the_param_that_splits_by_image():
+    samples = [sample(f"slice{i}", "core") for i in range(6)]
+    with pytest.raises(PoresegError, match="split.by: image"):
+        split_study(samples, "x", **SPLIT)
+    with pytest.warns(PoresegWarning, match="the score flatters"):
+        study = split_study(samples, "x", **SPLIT | {"by": "image"})
+    assert {role for role, _ in roles(study).values()} == {"train", "validation", "test"}
+
+
+def test_two_specimens_leave_no_test_and_say_so():
+    with pytest.warns(PoresegWarning, match="no test images"):
+        study = split_study([sample("a"), sample("b")], "x", **SPLIT)
+    assert sorted(role for role, _ in roles(study).values()) == ["train", "validation"]
+
+
+def test_no_labels_is_an_error():
+    with pytest.raises(PoresegError, match="no labels in"):
+        split_study([Sample("a", "a.tif", None, "a", None, "unlabelled")], "x", **SPLIT)
+
+
+def test_more_folds_than_specimens_is_an_error():
+    with pytest.raises(PoresegError, match=r"split.folds is 9, but there are 4 training specimens"):
+        split_study([sample(n) for n in "abcde"], "x", **SPLIT | {"folds": 9})
+
+
+def test_with_folds_each_image_is_predicted_by_the_model_that_has_not_seen_it():
+    samples = [sample(n) for n in "abcdef"] + [sample("t", role="test")]
+    study = split_study(samples, "x", **SPLIT | {"folds": 3})
+    assert study.seen_by("t") == [0, 1, 2]
+    assert all(study.seen_by(n) == [study[n].fold] for n in "abcdef")
+    leave_one_out = split_study(samples, "x", **SPLIT | {"folds": 0})
+    assert leave_one_out.folds == 6
+    assert len({leave_one_out[n].fold for n in "abcdef"}) == 6
+
+
+@given(
+    specimens=st.lists(st.integers(0, 8), min_size=3, max_size=30),
+    seed=st.integers(0, 50), folds=st.integers(0, 3), by=st.sampled_from(["specimen", "image"]),
+)  # fmt: skip
+def test_no_group_ever_stands_on_two_sides(specimens, seed, folds, by):
+    samples = [sample(f"i{i}", f"S{s}") for i, s in enumerate(specimens)]
+    settings = SPLIT | {"seed": seed, "folds": folds, "by": by}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PoresegWarning)
+        try:
+            study = split_study(samples, "x", **settings)
+        except PoresegError:
+            return
+    sides = {}
+    for s in study.samples:
+        sides.setdefault(s.specimen if by == "specimen" else s.name, set()).add((s.role, s.fold))
+    assert all(len(found) == 1 for found in sides.values())
+    for fold in range(study.folds):
+        assert any(s.fold == fold for s in study.samples), "a fold without validation images"
+        assert any(s.role != "test" and s.fold != fold for s in study.samples), "nothing to learn"
+
+
+def test_a_new_image_does_not_shuffle_the_others():
+    names = [f"i{i}" for i in range(20)]
+    before = split_study([sample(n) for n in names], "x", **SPLIT)
+    after = split_study([sample(n) for n in [*names, "new"]], "x", **SPLIT)
+    changed = [n for n in names if before[n].role != after[n].role]
+    assert len(changed) <= 2
