@@ -8,10 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
 
 from poreseg.demo.study import SPECIMENS, Specimen, draw_study
+
+hypothesis.settings.register_profile("poreseg", deadline=None)  # machines differ in speed
+hypothesis.settings.load_profile("poreseg")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -88,6 +88,9 @@ def _load_jpeg(path: Path) -> Picture:
 
 
 def _load_with_gdal(path: Path) -> Picture:
+    if path.suffix.lower() == ".png":
+        with Image.open(path) as file:
+            file.verify()  # GDAL reads a truncated PNG as black, without an error
     with rasterio.open(path) as source:
         bands = source.read()
         palette = None

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from poreseg.classes import UNKNOWN
 
-_dice = DiceLoss(BINARY_MODE, from_logits=True, smooth=1.0, ignore_index=UNKNOWN)
+_dice = DiceLoss(BINARY_MODE, from_logits=True, ignore_index=UNKNOWN)
 
 
 def dice_and_bce(logits: Tensor, label: Tensor) -> Tensor:

@@ -1,0 +1,189 @@
+"""Masks, shapes, baselines and pictures against specimens with known pores."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from affine import Affine
+from PIL import Image
+from rasterio.features import rasterize
+
+from poreseg.analysis.baselines import otsu, otsu_pores
+from poreseg.analysis.morphometry import describe, measure, measure_all, size_classes, weighted_median
+from poreseg.analysis.report import FALSE, MISSED, differences
+from poreseg.images.ingest import ingest
+from poreseg.images.raster import open_raster, write_raster
+from poreseg.prediction.segment import BLUE, find_pores, paint, segment
+
+
+def rasters(tmp_path, probability, **place):
+    gray = (probability * 200).astype(np.uint8)
+    write_raster(tmp_path / "raw.tif", gray, **place)
+    ingest(tmp_path / "raw.tif", tmp_path / "r.tif", pixel_size_um=2.0, low_percentile=0, high_percentile=100)
+    write_raster(tmp_path / "p.tif", probability.astype(np.float32), nodata=np.nan,
+                 tags={"THRESHOLD": 0.5, "PIXEL_SIZE_UM": 2.0, "GIT_COMMIT": "abc"}, **place)  # fmt: skip
+
+
+def segmented(tmp_path, **settings):
+    segment(tmp_path / "p.tif", tmp_path / "r.tif", tmp_path / "m.tif", tmp_path / "o.png",
+            tmp_path / "g.geojson", **{"threshold": None, "min_area_px": 4} | settings)  # fmt: skip
+    with open_raster(tmp_path / "m.tif") as mask:
+        return mask.band(), mask
+
+
+PROBABILITY = np.full((30, 40), 0.1)
+PROBABILITY[5:15, 5:15] = 0.9
+PROBABILITY[20:28, 20:35] = 0.6
+PROBABILITY[0, 39] = 0.9  # a speck
+
+
+def test_pores_are_probable_and_no_specks(tmp_path):
+    rasters(tmp_path, PROBABILITY)
+    mask, _ = segmented(tmp_path)
+    assert mask.sum() == 100 + 120
+    assert segmented(tmp_path, threshold=0.7)[0].sum() == 100
+    assert segmented(tmp_path, min_area_px=0)[0].sum() == 221
+    assert segmented(tmp_path, min_area_px=121)[0].sum() == 0
+
+
+def test_no_specimen_is_no_matrix(tmp_path):
+    holed = PROBABILITY.copy()
+    holed[:, :8] = np.nan
+    rasters(tmp_path, np.nan_to_num(holed))
+    write_raster(tmp_path / "p.tif", holed.astype(np.float32), nodata=np.nan, tags={"THRESHOLD": 0.5})
+    mask, _ = segmented(tmp_path)
+    assert (mask[:, :8] == 255).all()
+    assert mask[6, 9] == 1
+
+
+def test_lineage_and_pixel_size_go_with_the_mask(tmp_path):
+    rasters(tmp_path, PROBABILITY)
+    _, mask = segmented(tmp_path)
+    assert (mask.tags["GIT_COMMIT"], mask.pixel_size_um) == ("abc", 2.0)
+
+
+def test_the_overlay_is_blue_where_the_pores_are(tmp_path):
+    rasters(tmp_path, PROBABILITY)
+    segmented(tmp_path)
+    pixels = np.asarray(Image.open(tmp_path / "o.png")).astype(int)
+    assert pixels.shape == (30, 40, 3)
+    assert pixels[10, 10, 2] > pixels[10, 10, 0] + 50
+    assert len(set(pixels[2, 2])) == 1
+
+
+@pytest.mark.parametrize("transform", [Affine.identity(), Affine(0.5, 0, 3e5, 0, -0.5, 5e6)])
+def test_polygons_give_back_the_mask(tmp_path, transform):
+    place = {} if transform.is_identity else {"crs": "EPSG:32633", "transform": transform}
+    rasters(tmp_path, PROBABILITY, **place)
+    mask, _ = segmented(tmp_path)
+    found = json.loads((tmp_path / "g.geojson").read_text())
+    assert len(found["features"]) == 2
+    assert ("crs" in found) == bool(place)
+    again = rasterize([f["geometry"] for f in found["features"]], mask.shape, transform=transform)
+    np.testing.assert_array_equal(again, mask)
+
+
+def test_small_specks_go_and_corners_join():
+    diagonal = np.eye(4, dtype=np.float32)
+    assert find_pores(diagonal, 0.5, 4).sum() == 4
+    assert find_pores(diagonal, 0.5, 5).sum() == 0
+
+
+# morphometry
+
+
+def test_a_disc_has_its_diameter_and_perimeter():
+    rows, cols = np.mgrid[:200, :240]
+    table = describe((np.hypot(rows - 90, cols - 130) < 60).astype(np.uint8), 2)
+    assert len(table) == 1
+    disc = table.iloc[0]
+    assert disc["equivalent_diameter_px"] == pytest.approx(120, rel=0.005)
+    assert disc["perimeter_px"] == pytest.approx(np.pi * 120, rel=0.02)
+    assert (disc["row_px"], disc["col_px"]) == (90, 130)
+    assert not disc["touches_border"]
+
+
+def test_pores_cut_by_a_border_are_marked():
+    mask = np.zeros((20, 20), np.uint8)
+    mask[0:3, 5:8] = 1  # the image's border
+    mask[10:13, 10:13] = 1
+    mask[15:18, 2:5] = 1
+    mask[15:18, 5] = 255  # the specimen's border
+    table = describe(mask, 2).set_index("row_px")
+    assert table["touches_border"].to_dict() == {1.0: True, 11.0: False, 16.0: True}
+
+
+def test_connectivity_joins_corners_or_not():
+    mask = np.eye(4, dtype=np.uint8)
+    assert (len(describe(mask, 2)), len(describe(mask, 1))) == (1, 4)
+
+
+def test_lengths_are_in_micrometres_where_the_pixel_size_is_known(tmp_path):
+    mask = np.zeros((20, 20), np.uint8)
+    mask[5:15, 5:15] = 1
+    mask[:, 0] = 255
+    for size in (None, 2.5):
+        write_raster(tmp_path / "a.tif", mask, tags={"PIXEL_SIZE_UM": size} if size else {})
+        measure(tmp_path / "a.tif", tmp_path / "a.csv", connectivity=2)
+        pores = pd.read_csv(tmp_path / "a.csv")
+        assert pores["area_px2"].item() == 100
+        assert ("area_um2" in pores) == bool(size)
+    assert pores["area_um2"].item() == 625
+    measure_all(["a"], [tmp_path / "a.tif"], [tmp_path / "a.csv"], tmp_path / "p.csv", tmp_path / "s.csv")
+    row = pd.read_csv(tmp_path / "p.csv").iloc[0]
+    assert row["porosity"] == pytest.approx(100 / 380)
+    assert row["median_diameter_um"] == pytest.approx(2.5 * np.sqrt(400 / np.pi), rel=1e-4)
+
+
+def test_an_image_without_pores_has_porosity_0_and_no_diameter(tmp_path):
+    write_raster(tmp_path / "a.tif", np.zeros((9, 9), np.uint8))
+    measure(tmp_path / "a.tif", tmp_path / "a.csv", connectivity=2)
+    measure_all(["a"], [tmp_path / "a.tif"], [tmp_path / "a.csv"], tmp_path / "p.csv", tmp_path / "s.csv")
+    row = pd.read_csv(tmp_path / "p.csv").iloc[0]
+    assert (row["porosity"], row["pores"]) == (0, 0)
+    assert pd.isna(row["median_diameter_px"])
+
+
+def test_size_classes_hold_every_pore_once():
+    pores = pd.DataFrame({"equivalent_diameter_px": [1.2, 2.0, 3.9, 8.0], "area_px2": [1, 3, 12, 50]})
+    found = size_classes(pores)
+    assert found["pores"].tolist() == [1, 2, 0, 1]
+    assert found["area_fraction"].sum() == pytest.approx(1)
+
+
+def test_half_of_the_area_is_in_larger_pores():
+    assert weighted_median(pd.Series([1.0, 2.0, 9.0]), pd.Series([1, 1, 1])) == 2
+    assert weighted_median(pd.Series([1.0, 2.0, 9.0]), pd.Series([1, 1, 5])) == 9
+    assert weighted_median(pd.Series([], dtype=float), pd.Series([], dtype=float)) is None
+
+
+# baselines and pictures
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_otsu_finds_the_polarity_on_training_images(tmp_path, dark):
+    label = np.zeros((40, 40), np.uint8)
+    label[10:20, 10:30] = 1
+    gray = np.where((label == 1) == dark, 40, 180).astype(np.uint8)
+    write_raster(tmp_path / "raw.tif", gray)
+    ingest(tmp_path / "raw.tif", tmp_path / "r.tif", pixel_size_um=None, low_percentile=0, high_percentile=100)
+    write_raster(tmp_path / "l.tif", label)
+    found = otsu([tmp_path / "r.tif"] * 2, [tmp_path / "l.tif"] * 2, [True, False])
+    assert [counts.iou for counts in found] == [1, 1]
+
+
+def test_otsu_of_an_empty_frame_finds_nothing():
+    gray = np.full((4, 4), 7, np.uint8)
+    assert not otsu_pores(gray, np.zeros((4, 4), bool), dark=True).any()
+
+
+def test_differences_have_a_colour_each():
+    image = np.full((1, 4, 3), 100, np.uint8)
+    label = np.array([[1, 0, 1, 255]], np.uint8)
+    pore = np.array([[True, True, False, True]])
+    found, false, missed, unknown = differences(image, pore, label)[0].astype(int)
+    assert found.tolist() == paint(image, pore & (label == 1), BLUE)[0, 0].tolist()
+    assert np.abs(false - FALSE).max() < 40
+    assert np.abs(missed - MISSED).max() < 40
+    assert unknown.tolist() not in (found.tolist(), false.tolist(), missed.tolist())

