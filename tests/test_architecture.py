@@ -1,0 +1,76 @@
+"""The house: one direction of flow, dull plugs, every rule with its script."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from poreseg.plan import sources
+
+FLOW = [  # a module may import only what stands before it
+    "errors", "files", "classes", "config", "study", "images.windows", "images.stitch",
+    "images.raster", "images.ingest", "images.tiles", "labels.label", "labels.geojson",
+    "labels.labelme", "labels.mask", "labels.registry", "labels.rasterise", "metrics", "lineage",
+    "tracking", "learning.encoder", "learning.augment", "learning.dataset",
+    "learning.contact_sheet", "learning.losses", "learning.model", "learning.train",
+    "prediction.predict", "prediction.segment", "analysis.baselines", "analysis.evaluate",
+    "analysis.morphometry", "analysis.report", "demo.fields", "demo.looks", "demo.study", "plan",
+    "cli",
+]  # fmt: skip
+PACKAGE = ROOT / "src" / "poreseg"
+SCRIPTS = sorted((ROOT / "workflow" / "scripts").glob("*.py"))
+
+
+def module(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def imported(path):
+    """Modules of poreseg that a file imports, at the top or inside a function."""
+    known = set(FLOW)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("poreseg"):
+            base = node.module.removeprefix("poreseg").removeprefix(".")
+            names = {base, *(f"{base}.{a.name}".removeprefix(".") for a in node.names)}
+            yield from names & known
+
+
+def test_every_module_has_its_place_in_the_flow():
+    found = {module(p) for p in PACKAGE.rglob("*.py") if p.name != "__init__.py"}
+    assert found == set(FLOW)
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_a_module_imports_only_what_stands_before_it(name):
+    path = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
+    later = [other for other in imported(path) if FLOW.index(other) >= FLOW.index(name)]
+    assert not later
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
+def test_scripts_are_plugs(path):
+    tree = ast.parse(path.read_text())
+    lines = [line for line in path.read_text().splitlines() if line.strip()]
+    assert len(lines) <= 25
+    assert not [n for n in ast.walk(tree) if isinstance(n, ast.If | ast.For | ast.FunctionDef | ast.While)]
+
+
+def test_each_script_has_its_rule_and_each_rule_its_script():
+    rules = re.findall(r"^ *rule (\w+):", (ROOT / "Snakefile").read_text(), re.MULTILINE)
+    assert set(rules) - {"all"} == {path.stem for path in SCRIPTS}
+
+
+def test_modules_are_small():
+    sizes = {module(p): len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")}
+    assert max(sizes.values()) <= 320, sizes
+
+
+def test_sources_of_a_verb_are_what_it_imports(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    stems = {verb: {Path(p).stem for p in sources(verb)} for verb in ("measure", "train", "report")}
+    assert "morphometry" in stems["measure"]
+    assert "morphometry" not in stems["train"]
+    assert {"model", "dataset", "augment", "stitch"} <= stems["train"]
+    assert "train" not in stems["report"]
