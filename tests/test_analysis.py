@@ -10,7 +10,13 @@ from PIL import Image
 from rasterio.features import rasterize
 
 from poreseg.analysis.baselines import otsu, otsu_pores
-from poreseg.analysis.morphometry import describe, measure, measure_all, size_classes, weighted_median
+from poreseg.analysis.morphometry import (
+    describe,
+    measure,
+    measure_all,
+    size_classes,
+    weighted_median,
+)
 from poreseg.analysis.report import FALSE, MISSED, differences
 from poreseg.images.ingest import ingest
 from poreseg.images.raster import open_raster, write_raster
@@ -20,7 +26,13 @@ from poreseg.prediction.segment import BLUE, find_pores, paint, segment
 def rasters(tmp_path, probability, **place):
     gray = (probability * 200).astype(np.uint8)
     write_raster(tmp_path / "raw.tif", gray, **place)
-    ingest(tmp_path / "raw.tif", tmp_path / "r.tif", pixel_size_um=2.0, low_percentile=0, high_percentile=100)
+    ingest(
+        tmp_path / "raw.tif",
+        tmp_path / "r.tif",
+        pixel_size_um=2.0,
+        low_percentile=0,
+        high_percentile=100,
+    )
     write_raster(tmp_path / "p.tif", probability.astype(np.float32), nodata=np.nan,
                  tags={"THRESHOLD": 0.5, "PIXEL_SIZE_UM": 2.0, "GIT_COMMIT": "abc"}, **place)  # fmt: skip
 
@@ -51,7 +63,9 @@ def test_no_specimen_is_no_matrix(tmp_path):
     holed = PROBABILITY.copy()
     holed[:, :8] = np.nan
     rasters(tmp_path, np.nan_to_num(holed))
-    write_raster(tmp_path / "p.tif", holed.astype(np.float32), nodata=np.nan, tags={"THRESHOLD": 0.5})
+    write_raster(
+        tmp_path / "p.tif", holed.astype(np.float32), nodata=np.nan, tags={"THRESHOLD": 0.5}
+    )
     mask, _ = segmented(tmp_path)
     assert (mask[:, :8] == 255).all()
     assert mask[6, 9] == 1
@@ -130,7 +144,9 @@ def test_lengths_are_in_micrometres_where_the_pixel_size_is_known(tmp_path):
         assert pores["area_px2"].item() == 100
         assert ("area_um2" in pores) == bool(size)
     assert pores["area_um2"].item() == 625
-    measure_all(["a"], [tmp_path / "a.tif"], [tmp_path / "a.csv"], tmp_path / "p.csv", tmp_path / "s.csv")
+    measure_all(
+        ["a"], [tmp_path / "a.tif"], [tmp_path / "a.csv"], tmp_path / "p.csv", tmp_path / "s.csv"
+    )
     row = pd.read_csv(tmp_path / "p.csv").iloc[0]
     assert row["porosity"] == pytest.approx(100 / 380)
     assert row["median_diameter_um"] == pytest.approx(2.5 * np.sqrt(400 / np.pi), rel=1e-4)
@@ -139,14 +155,18 @@ def test_lengths_are_in_micrometres_where_the_pixel_size_is_known(tmp_path):
 def test_an_image_without_pores_has_porosity_0_and_no_diameter(tmp_path):
     write_raster(tmp_path / "a.tif", np.zeros((9, 9), np.uint8))
     measure(tmp_path / "a.tif", tmp_path / "a.csv", connectivity=2)
-    measure_all(["a"], [tmp_path / "a.tif"], [tmp_path / "a.csv"], tmp_path / "p.csv", tmp_path / "s.csv")
+    measure_all(
+        ["a"], [tmp_path / "a.tif"], [tmp_path / "a.csv"], tmp_path / "p.csv", tmp_path / "s.csv"
+    )
     row = pd.read_csv(tmp_path / "p.csv").iloc[0]
     assert (row["porosity"], row["pores"]) == (0, 0)
     assert pd.isna(row["median_diameter_px"])
 
 
 def test_size_classes_hold_every_pore_once():
-    pores = pd.DataFrame({"equivalent_diameter_px": [1.2, 2.0, 3.9, 8.0], "area_px2": [1, 3, 12, 50]})
+    pores = pd.DataFrame(
+        {"equivalent_diameter_px": [1.2, 2.0, 3.9, 8.0], "area_px2": [1, 3, 12, 50]}
+    )
     found = size_classes(pores)
     assert found["pores"].tolist() == [1, 2, 0, 1]
     assert found["area_fraction"].sum() == pytest.approx(1)
@@ -167,7 +187,13 @@ def test_otsu_finds_the_polarity_on_training_images(tmp_path, dark):
     label[10:20, 10:30] = 1
     gray = np.where((label == 1) == dark, 40, 180).astype(np.uint8)
     write_raster(tmp_path / "raw.tif", gray)
-    ingest(tmp_path / "raw.tif", tmp_path / "r.tif", pixel_size_um=None, low_percentile=0, high_percentile=100)
+    ingest(
+        tmp_path / "raw.tif",
+        tmp_path / "r.tif",
+        pixel_size_um=None,
+        low_percentile=0,
+        high_percentile=100,
+    )
     write_raster(tmp_path / "l.tif", label)
     found = otsu([tmp_path / "r.tif"] * 2, [tmp_path / "l.tif"] * 2, [True, False])
     assert [counts.iou for counts in found] == [1, 1]

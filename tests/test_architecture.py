@@ -10,7 +10,7 @@ from conftest import ROOT
 from poreseg.plan import sources
 
 FLOW = [  # a module may import only what stands before it
-    "errors", "files", "classes", "config", "study", "images.windows", "images.stitch",
+    "errors", "files", "classes", "config", "study", "split", "images.windows", "images.stitch",
     "images.raster", "images.ingest", "images.tiles", "labels.label", "labels.geojson",
     "labels.labelme", "labels.mask", "labels.registry", "labels.rasterise", "metrics", "lineage",
     "tracking", "learning.encoder", "learning.augment", "learning.dataset",
@@ -54,7 +54,9 @@ def test_scripts_are_plugs(path):
     tree = ast.parse(path.read_text())
     lines = [line for line in path.read_text().splitlines() if line.strip()]
     assert len(lines) <= 25
-    assert not [n for n in ast.walk(tree) if isinstance(n, ast.If | ast.For | ast.FunctionDef | ast.While)]
+    assert not [
+        n for n in ast.walk(tree) if isinstance(n, ast.If | ast.For | ast.FunctionDef | ast.While)
+    ]
 
 
 def test_each_script_has_its_rule_and_each_rule_its_script():

@@ -15,7 +15,7 @@ from poreseg.images import ingest, tiles
 from poreseg.labels import rasterise
 from poreseg.learning import augment, encoder, train
 from poreseg.prediction import predict, segment
-from poreseg.study import split_study
+from poreseg.split import split_study
 
 FUNCTIONS = {
     "split": split_study, "ingest": ingest.ingest, "rasterise": rasterise.rasterise,

@@ -46,7 +46,9 @@ def test_pixels_are_kept_as_they_are(tmp_path, suffix, pixels, bands):
 
 def test_16_bit_colour_png_keeps_its_depth(tmp_path):
     deep = np.moveaxis(RGB.astype(np.uint16) * 300, -1, 0)
-    with rasterio.open(tmp_path / "a.png", "w", driver="PNG", width=50, height=40, count=3, dtype="uint16") as f:
+    with rasterio.open(
+        tmp_path / "a.png", "w", driver="PNG", width=50, height=40, count=3, dtype="uint16"
+    ) as f:
         f.write(deep)
     with rasterio.open(ingested(tmp_path / "a.png", tmp_path)) as raster:
         np.testing.assert_array_equal(raster.read(), deep)
@@ -140,7 +142,9 @@ def _truncated(path):
 
 
 def _five_bands(path):
-    with rasterio.open(path, "w", driver="GTiff", width=5, height=4, count=5, dtype="uint8") as file:
+    with rasterio.open(
+        path, "w", driver="GTiff", width=5, height=4, count=5, dtype="uint8"
+    ) as file:
         file.write(np.arange(100, dtype=np.uint8).reshape(5, 4, 5))
 
 

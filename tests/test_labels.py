@@ -12,11 +12,10 @@ from rasterio.crs import CRS
 
 from poreseg.demo.study import save_label
 from poreseg.errors import PoresegError, PoresegWarning
-from poreseg.images.raster import write_raster
+from poreseg.images.raster import open_raster, write_raster
 from poreseg.labels.label import Classes, Grid
 from poreseg.labels.rasterise import rasterise, read_label
 from poreseg.labels.registry import reader_of
-from poreseg.images.raster import open_raster
 
 CLASSES = Classes(["pore"], ["unknown"])
 PORE = np.zeros((24, 32), np.uint8)  # asymmetric: a ring with an island, a corner, a bar
@@ -45,7 +44,9 @@ def _rgba_transparent(path, colour):
 
 
 def _large(scale):
-    return np.asarray(Image.fromarray(PORE * 255).resize((32 * scale, 24 * scale), Image.Resampling.NEAREST))
+    return np.asarray(
+        Image.fromarray(PORE * 255).resize((32 * scale, 24 * scale), Image.Resampling.NEAREST)
+    )
 
 
 MASKS = {
@@ -99,7 +100,10 @@ def test_an_antialiased_mask_is_cut_at_half(tmp_path):
 
 def test_the_shape_named_unknown_is_unknown(tmp_path):
     square = {"points": [[0, 0], [8, 0], [8, 8], [0, 8]]}
-    shapes = [{"label": "Pore", **square}, {"label": "unknown", "points": [[0, 0], [4, 8]], "shape_type": "rectangle"}]
+    shapes = [
+        {"label": "Pore", **square},
+        {"label": "unknown", "points": [[0, 0], [4, 8]], "shape_type": "rectangle"},
+    ]
     (tmp_path / "a.json").write_text(json.dumps({"shapes": shapes}))
     found = read(tmp_path / "a.json")
     assert (found[:8, :4] == 255).all()
@@ -137,9 +141,21 @@ def test_a_self_crossing_outline_keeps_both_lobes(tmp_path):
 def test_geojson_of_a_map_is_in_map_coordinates(tmp_path):
     utm = CRS.from_epsg(32633)
     grid = Grid(24, 32, utm, Affine(0.5, 0, 3e5, 0, -0.5, 5e6))
-    ring = [[3e5 + 2, 5e6 - 1], [3e5 + 6, 5e6 - 1], [3e5 + 6, 5e6 - 4], [3e5 + 2, 5e6 - 4], [3e5 + 2, 5e6 - 1]]
-    feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
-    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    ring = [
+        [3e5 + 2, 5e6 - 1],
+        [3e5 + 6, 5e6 - 1],
+        [3e5 + 6, 5e6 - 4],
+        [3e5 + 2, 5e6 - 4],
+        [3e5 + 2, 5e6 - 1],
+    ]
+    feature = {
+        "type": "Feature",
+        "properties": {},
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+    }
+    (tmp_path / "a.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "features": [feature]})
+    )
     wanted = np.zeros((24, 32), np.uint8)
     wanted[2:8, 4:12] = 1
     np.testing.assert_array_equal(read(tmp_path / "a.geojson", grid), wanted)
@@ -159,7 +175,11 @@ def test_qupath_classes_are_read(tmp_path):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), share=st.floats(0.05, 0.95), suffix=st.sampled_from([".geojson", ".json"]))
+@given(
+    seed=st.integers(0, 10**6),
+    share=st.floats(0.05, 0.95),
+    suffix=st.sampled_from([".geojson", ".json"]),
+)
 def test_any_raster_survives_the_way_to_polygons_and_back(tmp_path_factory, seed, share, suffix):
     label = (np.random.default_rng(seed).random((17, 23)) < share).astype(np.uint8)
     label[0, 0] = 1
@@ -210,7 +230,14 @@ def test_where_there_is_no_specimen_the_label_is_unknown(tmp_path):
     valid[:4] = False
     write_raster(tmp_path / "r.tif", PORE, valid=valid)
     Image.fromarray(PORE).save(tmp_path / "a.png")
-    rasterise(tmp_path / "a.png", tmp_path / "r.tif", tmp_path / "l.tif", pore=[], unknown=[], value_255="pore")
+    rasterise(
+        tmp_path / "a.png",
+        tmp_path / "r.tif",
+        tmp_path / "l.tif",
+        pore=[],
+        unknown=[],
+        value_255="pore",
+    )
     with open_raster(tmp_path / "l.tif") as label:
         assert (label.band()[:4] == 255).all()
         np.testing.assert_array_equal(label.band()[4:], PORE[4:])
@@ -221,4 +248,4 @@ def test_readers_are_chosen_by_what_a_file_is(tmp_path):
         write(tmp_path / name)
         wanted = {"a.geojson": "GeoJSON"}.get(name)
         if wanted:
-            assert reader_of(tmp_path / name).NAME == wanted
+            assert wanted == reader_of(tmp_path / name).NAME

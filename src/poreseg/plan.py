@@ -15,6 +15,7 @@ from poreseg.config import check_params
 from poreseg.demo import study as demo
 from poreseg.errors import PoresegError, told_in_one_line
 from poreseg.files import read_json
+from poreseg.split import split_study
 
 USER_STUDY = Path("data/raw")
 DEMO_STUDY = Path("data/demo")
@@ -42,7 +43,7 @@ class Plan:
         self.results = str(config.get("results") or "results").rstrip("/")
         self.is_demo = folder.resolve() == DEMO_STUDY.resolve()
         samples = demo.samples(DEMO_STUDY) if self.is_demo else studies.read_study(folder)
-        self.study = studies.split_study(samples, folder, **self.params.split.model_dump())
+        self.study = split_study(samples, folder, **self.params.split.model_dump())
 
     def settings(self, verb: str) -> dict[str, Any]:
         """The params of one verb alone, so that another verb's knob reruns nothing here."""

@@ -1,9 +1,8 @@
-"""The study: which images there are, their labels and specimens, who teaches and who judges."""
+"""The study: which images there are, their labels and specimens."""
 
 import csv
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from poreseg.errors import PoresegError, nearest, warn
@@ -11,7 +10,7 @@ from poreseg.errors import PoresegError, nearest, warn
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".geojson", ".json", ".jpg", ".jpeg")
 COLUMNS = ("image", "label", "specimen", "pixel_size_um", "split")
-HOW = "put images into images/ and their labels, under the same names, into labels/"
+HOW_TO_FILL = "put images into images/ and their labels, under the same names, into labels/"
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def read_study(folder: Path | str) -> list[Sample]:
     images = _files(folder / "images", IMAGE_SUFFIXES, "image")
     labels = _files(folder / "labels", LABEL_SUFFIXES, "label")
     if not images:
-        raise PoresegError(f"no images in {folder / 'images'}: {HOW}")
+        raise PoresegError(f"no images in {folder / 'images'}: {HOW_TO_FILL}")
     return list_samples(images, labels, _read_rows(folder / "samples.csv"), folder)
 
 
@@ -207,117 +206,3 @@ def _read_rows(path: Path) -> dict[str, dict[str, str]]:
             raise PoresegError(f"{path}: {row['image']} comes twice")
         found[row["image"]] = row
     return found
-
-
-def split_study(
-    samples: Sequence[Sample],
-    folder: Path | str,
-    *,
-    by: str,
-    test_fraction: float,
-    folds: int,
-    validation_fraction: float,
-    seed: int,
-) -> Study:
-    """Give every image its role and fold, keeping groups whole.
-
-    Groups (specimens, or images with ``by="image"``) are drawn in an order that depends
-    on their names and the seed alone, so that a new image does not shuffle the others.
-    Test images are those named in samples.csv; where none is, groups are set aside until
-    `test_fraction` of the labelled images is reached.
-
-    Parameters are the `split` section of params.yaml.
-
-    Raises
-    ------
-    PoresegError
-        No labels; one specimen on both sides of the split; too few groups.
-    """
-
-    def group(sample: Sample) -> str:
-        return sample.specimen if by == "specimen" else sample.name
-
-    labelled = [sample for sample in samples if sample.label]
-    if not labelled:
-        raise PoresegError(f"no labels in {Path(folder) / 'labels'}: {HOW}")
-    test = {group(s) for s in labelled if s.role == "test"}
-    train = {group(s) for s in labelled if s.role != "test"}
-    if by == "specimen" and (both := sorted(test & train)):
-        raise PoresegError(
-            f"specimen {both[0]} is in training and in test, which would flatter the score: "
-            "give its images one split in samples.csv, or set split.by: image in params.yaml"
-        )
-    order = sorted(train, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())
-    if not test and len(order) > 2:
-        images = {name: sum(group(s) == name for s in labelled) for name in order}
-        fixed = {group(s) for s in labelled if s.role == "train"}
-        free = [name for name in order if name not in fixed]
-        drawn = _draw(free, images, test_fraction * len(labelled), keep=2 - len(fixed))
-        test, order = set(drawn), [name for name in order if name not in drawn]
-    fold_of, count = _folds(order, folds, validation_fraction, labelled, group)
-    if by == "image" and len({s.specimen for s in labelled}) < len(labelled):
-        warn("split.by is image: images of one specimen stand on both sides, the score flatters")
-    if not test:
-        warn("no test images: too few specimens to set one aside; test scores will be null")
-
-    def assigned(sample: Sample) -> Sample:
-        name = group(sample)
-        if not sample.label:
-            return sample
-        if name in test:
-            return replace(sample, role="test")
-        held_out = fold_of.get(name)
-        return replace(sample, role="train" if held_out is None else "validation", fold=held_out)
-
-    return Study(Path(folder), tuple(assigned(sample) for sample in samples), count)
-
-
-def _draw(order: Sequence[str], images: dict[str, int], wanted: float, keep: int) -> list[str]:
-    """First groups of an order that fit into `wanted` images, leaving at least `keep` groups.
-
-    Where not even one fits, the smallest is drawn: a large specimen must not take half of
-    a small study.
-
-    >>> _draw(["a", "b", "c", "d"], {"a": 1, "b": 3, "c": 1, "d": 1}, wanted=2.2, keep=1)
-    ['a', 'c']
-    """
-    room = max(0, len(order) - max(0, keep))
-    drawn: list[str] = []
-    for name in order:
-        if len(drawn) < room and sum(images[n] for n in [*drawn, name]) <= round(wanted):
-            drawn.append(name)
-    if not drawn and room and wanted > 0:
-        drawn = [min(order, key=lambda name: images[name])]
-    return drawn
-
-
-def _folds(
-    order: Sequence[str],
-    folds: int,
-    validation_fraction: float,
-    labelled: Sequence[Sample],
-    group: Callable[[Sample], str],
-) -> tuple[dict[str, int], int]:
-    """Fold of each held-out group, and the number of folds."""
-    if len(order) < 2:
-        what = f"one specimen only ({order[0]})" if order else "no training images"
-        raise PoresegError(
-            f"{what}: nothing to validate on; label images of a second specimen, or set "
-            "split.by: image in params.yaml, which splits by image and flatters the score"
-        )
-    count = len(order) if folds == 0 else folds
-    if count > len(order):
-        raise PoresegError(
-            f"split.folds is {folds}, but there are {len(order)} training specimens; "
-            f"set at most {len(order)}, or 0 to leave one out"
-        )
-    images = {name: sum(group(s) == name for s in labelled) for name in order}
-    if count == 1:
-        wanted = validation_fraction * sum(images.values())
-        return {name: 0 for name in _draw(order, images, wanted, keep=1)}, 1
-    fold_of: dict[str, int] = {}
-    load = [0] * count
-    for name in sorted(order, key=lambda n: -images[n]):  # largest first, into the emptiest fold
-        fold_of[name] = load.index(min(load))
-        load[fold_of[name]] += images[name]
-    return fold_of, count

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,34 @@ class Model:
 def build_network(encoder: str) -> Any:
     """A U-Net for one class with an smp encoder, its weights random."""
     return smp.Unet(encoder, encoder_weights=None, in_channels=3, classes=1)
+
+
+class _DepthwiseInFp32:
+    """A depthwise convolution that trains in fp32 under bf16 autocast.
+
+    oneDNN's bf16 backward pass of depthwise convolutions is several times slower than
+    that in fp32, and a fifth of a training step goes there (benchmarks/precision.py).
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.training:  # type: ignore[attr-defined]
+            return super().forward(images)  # type: ignore[misc,no-any-return]
+        with torch.autocast(images.device.type, enabled=False):
+            found: Tensor = super().forward(images.float())  # type: ignore[misc]
+        return found.to(torch.bfloat16)
+
+
+def speed_up(network: nn.Module, device: torch.device, precision: str) -> None:
+    """Change, in place, how a network computes in training, and nothing of what it computes."""
+    if device.type == "cpu" and precision == "bf16-mixed":
+        for part in network.modules():
+            if isinstance(part, nn.Conv2d) and part.groups == part.in_channels > 1:
+                part.__class__ = _in_fp32(type(part))
+
+
+@cache
+def _in_fp32(kind: Any) -> type[nn.Conv2d]:
+    return type(kind.__name__, (_DepthwiseInFp32, kind), {})
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

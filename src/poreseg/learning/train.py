@@ -23,10 +23,12 @@ from poreseg.learning.model import (
     THRESHOLD,
     Model,
     build_network,
+    load_model,
     normalise,
     precision_of,
     predict_raster,
     save_model,
+    speed_up,
 )
 from poreseg.lineage import data_hash, git_commit
 from poreseg.metrics import Counts, count, mean
@@ -118,6 +120,7 @@ def train(
     network = build_network(encoder["name"])
     network.encoder.load_state_dict(load_file(encoder_weights))
     network = network.to(memory_format=torch.channels_last)
+    speed_up(network, fabric.device, chosen)
     optimizer = torch.optim.AdamW(
         [{"params": list(network.encoder.parameters()), "rate": encoder_rate},
          {"params": [p for n, p in network.named_parameters() if not n.startswith("encoder.")], "rate": 1.0}],
@@ -201,7 +204,8 @@ def train(
     tracker.tags({key: card[key] for key in ("git_commit", "data_hash", "params_hash")})
     tracker.tags({"encoder": encoder["name"], "encoder_weights": encoder["source"]})
     tracker.metrics({"best_validation_iou": best})
-    tracker.model(network.cpu().float().eval(), torch.zeros(1, 3, 64, 64).numpy())
+    plain = load_model(model, torch.device("cpu")).network
+    tracker.model(plain, torch.zeros(1, 3, 64, 64).numpy())
     shutil.rmtree(store.parent, ignore_errors=True)
 
 
