@@ -46,8 +46,6 @@ if plan.is_demo:
             demo.files(plan.study.folder),
         log:
             at("logs/demo.log"),
-        params:
-            folder=str(plan.study.folder),
         script:
             "workflow/scripts/demo.py"
 

@@ -1,7 +1,9 @@
-"""Plug: a rule and a seed -> the demo study."""
+"""Plug: a rule and its seeds -> the demo study."""
+
+from pathlib import Path
 
 from poreseg.demo.study import draw_study
 from poreseg.errors import told_in_one_line
 
 with told_in_one_line(snakemake.log[0]):
-    draw_study(snakemake.params.folder)
+    draw_study(Path(snakemake.output[-1]).parent)

@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 FALSE = (255, 140, 0)  # orange: taken for pore and is none
 MISSED = (230, 0, 90)  # crimson: pore and not found
 GRAY = (128, 128, 128)  # unknown, not scored
-ORDER = {"test": 0, "validation": 1, "train": 2}
+ORDER = ("test", "validation", "train", "no label")
 ROLE_COLOURS = {"train": "#8a8f98", "validation": "#c77d1e", "test": "#1e64ff"}
 
 
@@ -70,13 +70,14 @@ def report(
     images: list[dict[str, Any]] = [
         {
             "name": _name(raster),
+            "role": table["role"].get(_name(raster), "no label"),
             "score": _record(table, _name(raster)),
             "porosity": _record(measured, _name(raster)),
             "pictures": _pictures(raster, mask, label_of.get(_name(raster)), image_px),
         }
         for raster, mask in zip(rasters, masks, strict=True)
     ]
-    images.sort(key=lambda image: (ORDER.get(image["score"].get("role"), 3), image["name"]))
+    images.sort(key=lambda image: (ORDER.index(image["role"]), image["name"]))
     template = files("poreseg.analysis").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["figure"], environment.filters["percent"] = _figure, _percent

