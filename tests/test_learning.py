@@ -23,7 +23,7 @@ from poreseg.learning import encoder as encoders
 from poreseg.learning.augment import load_pipeline, write_pipeline
 from poreseg.learning.dataset import Crops, read_square
 from poreseg.learning.encoder import PACKAGED, prepare_encoder, read_weights, smp_name
-from poreseg.learning.losses import dice_and_bce
+from poreseg.learning.losses import SMOOTH_PX, dice_and_bce
 from poreseg.learning.model import (
     Model,
     build_network,
@@ -33,7 +33,7 @@ from poreseg.learning.model import (
     predict_raster,
     save_model,
 )
-from poreseg.learning.train import schedule
+from poreseg.learning.train import schedule, train
 
 LITE = "tf_efficientnet_lite0"
 WANTED = {"name": "resnet34", "weights": "imagenet", "file": None, "fallback": LITE}
@@ -282,8 +282,22 @@ def test_unknown_pixels_teach_nothing():
 def test_the_loss_of_a_hand_worked_case():
     logits = torch.tensor([0.0, 0.0]).view(1, 1, 1, 2)
     label = torch.tensor([1, 0], dtype=torch.uint8).view(1, 1, 1, 2)
-    dice = 1 - 2 * 0.5 / (0.5 + 0.5 + 1)  # both probabilities are 0.5
+    dice = 1 - (2 * 0.5 + SMOOTH_PX) / (0.5 + 0.5 + 1 + SMOOTH_PX)  # both probabilities are 0.5
     assert dice_and_bce(logits, label).item() == pytest.approx(dice + math.log(2), abs=1e-5)
+
+
+def test_a_crop_with_few_pores_counts_as_much_as_one_with_many():
+    full = torch.ones(1, 1, 64, 64, dtype=torch.uint8)
+    few = torch.zeros_like(full)
+    few[..., :16, :16] = 1
+    logits = torch.zeros(2, 1, 64, 64, requires_grad=True)
+    label = torch.cat([full, few])
+    dice = dice_and_bce(logits, label) - torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, label.float()
+    )
+    dice.backward()
+    many, little = logits.grad.abs().amax((1, 2, 3))
+    assert little > many
 
 
 def test_a_label_without_known_pixels_gives_no_nan():
@@ -369,3 +383,67 @@ def test_any_size_of_raster_is_predicted(model, tmp_path, shape, tta):
     assert found.shape == shape
     assert found.dtype == np.float32
     assert 0 <= found.min() <= found.max() <= 1
+
+
+# training
+
+
+class Dies:
+    """A tracker whose run is killed at its second validation."""
+
+    run_id = None
+
+    def __init__(self, at):
+        self.left = at
+
+    def metrics(self, values, step=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+    def params(self, values):
+        pass
+
+    tags = params
+
+    def model(self, network, example):
+        pass
+
+
+def test_a_killed_training_goes_on_where_it_was(specimen):
+    table = pd.read_csv(specimen / "t.csv")
+    both = pd.concat(
+        [
+            table.assign(image=name, role="train", fold=fold)
+            for name, fold in [("a", None), ("b", 0)]
+        ]
+    )
+    both.to_csv(specimen / "tiles.csv", index=False)
+    for name in ("a", "b"):
+        for kind in ("r", "l"):
+            with open_raster(specimen / f"{kind}.tif") as raster:
+                tags = raster.tags | {"SOURCE_SHA256": name + kind}
+                (specimen / kind).mkdir(exist_ok=True)
+                bands, valid = raster.band(), raster.valid()
+            write_raster(specimen / kind / f"{name}.tif", bands, valid=valid, tags=tags)
+    prepare(specimen, name="mobilenet_v2", weights="none")
+
+    def run(folder, tracker):
+        train(
+            specimen / "tiles.csv", sorted((specimen / "r").iterdir()), sorted((specimen / "l").iterdir()),
+            specimen / "p.json", specimen / "w.safetensors", specimen / "card.json",
+            specimen / folder / "model", specimen / folder / "history.csv", fold=0,
+            checkpoints=specimen / folder / "checkpoints", threads=1, tracker=tracker, steps=6, batch=2,
+            pore_share=0.5, learning_rate=1e-3, encoder_rate=1.0, weight_decay=0.0, warmup=0.1, ema=0.5,
+            validate_every=2, patience=9, precision="32-true", workers=0, seed=1,
+        )  # fmt: skip
+        return pd.read_csv(specimen / folder / "history.csv")
+
+    straight = run("straight", Dies(at=-1))
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", Dies(at=2))
+    assert not (specimen / "killed" / "model").exists()
+    resumed = run("killed", Dies(at=-1))
+    assert resumed["step"].tolist() == [2, 4, 6]
+    pd.testing.assert_frame_equal(straight, resumed, rtol=1e-3)
+    assert not list((specimen / "killed" / "checkpoints").rglob("*.ckpt"))

@@ -199,7 +199,7 @@ def _threshold_curve(axes: Any, path: Path | str) -> None:
 def _size_curve(axes: Any, path: Path | str) -> None:
     sizes = pd.read_csv(path, dtype={"image": str})
     for _, part in sizes.groupby("image"):
-        axes.step(part["to_px"], part["area_fraction"].cumsum(), where="post",
+        axes.plot(part["to_px"], part["area_fraction"].cumsum(),
                   color=f"#{BLUE[0]:02x}{BLUE[1]:02x}{BLUE[2]:02x}", alpha=0.35)  # fmt: skip
     axes.set(
         xlabel="equivalent diameter, px",

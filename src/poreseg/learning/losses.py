@@ -1,24 +1,31 @@
 """What training makes small: Dice for the overlap, cross-entropy for every pixel."""
 
 import torch.nn.functional as F
-from segmentation_models_pytorch.losses import BINARY_MODE, DiceLoss
 from torch import Tensor
 
-from poreseg.classes import UNKNOWN
+from poreseg.classes import PORE, UNKNOWN
 
-_dice = DiceLoss(BINARY_MODE, from_logits=True, ignore_index=UNKNOWN)
+SMOOTH_PX = 16.0  # a crop with a pore of a few pixels must not outweigh the others
 
 
 def dice_and_bce(logits: Tensor, label: Tensor) -> Tensor:
-    """Sum of Dice loss (over the batch) and mean binary cross-entropy of the known pixels.
+    """Sum of Dice loss and mean binary cross-entropy, both of the known pixels.
+
+    Dice is taken for each crop and then averaged over those that hold pores: taken over
+    the batch, crops full of pores would drown those with few, while the score is a mean
+    over images.
 
     Parameters
     ----------
     logits, label
         (N, 1, H, W) float and uint8 of 0, 1 and 255 unknown.
     """
-    known = label != UNKNOWN
-    target = label.to(logits.dtype)
-    bce = F.binary_cross_entropy_with_logits(logits, target.clamp(max=1), reduction="none")
-    loss: Tensor = _dice(logits, target) + (bce * known).sum() / known.sum().clamp(min=1)
-    return loss
+    known, pore = (label != UNKNOWN).float(), (label == PORE).float()
+    bce = F.binary_cross_entropy_with_logits(logits, pore, reduction="none") * known
+    found = logits.sigmoid() * known
+    area = (1, 2, 3)
+    overlap = 2 * (found * pore).sum(area) + SMOOTH_PX
+    dice = 1 - overlap / (found.sum(area) + pore.sum(area) + SMOOTH_PX)
+    holds = pore.sum(area) > 0
+    mean_dice = (dice * holds).sum() / holds.sum().clamp(min=1)
+    return mean_dice + bce.sum() / known.sum().clamp(min=1)

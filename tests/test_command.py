@@ -1,0 +1,136 @@
+"""The poreseg command: what it says of good and of bad studies."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, SHARED
+from PIL import Image
+
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the real studies are not beside the checkout"
+)
+
+
+def poreseg(*arguments, status=0):
+    done = subprocess.run(
+        [sys.executable, "-c", "from poreseg.cli import main; main()", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"COLUMNS": "180"}, check=False,
+    )  # fmt: skip
+    out = done.stdout + done.stderr
+    assert done.returncode == status, out
+    assert "Traceback" not in out
+    return out
+
+
+def test_check_says_how_each_file_is_understood(study):
+    out = poreseg("check", study)
+    row = {line.split()[0]: line for line in out.splitlines() if line}
+    assert "GeoJSON" in row["section-1"]
+    assert "LabelMe" in row["photo-2"]
+    assert "0 matrix, 255 pore" in row["sem-2"]
+    assert "0 matrix, 1 pore, 255 unknown" in row["ct-1"]
+    assert "1 x uint16" in row["ct-1"]
+    assert "ready to run" in out
+
+
+def _drop(study, name):
+    next((study / "images").glob(f"{name}.*")).unlink()
+
+
+def _image(study, name, pixels):
+    Image.fromarray(pixels).save(study / "images" / name)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda s: (s / "images" / "photo-2.jpg").write_bytes(b"x"), "photo-2.jpg: cannot be read as an image"),
+        (lambda s: Image.new("L", (9, 9)).save(s / "labels" / "sem-2.png"), "label grid differs from raster: raster 160x128, label 9x9"),
+        (lambda s: _drop(s, "photo-2"), "no image photo-2.jpg"),
+        (lambda s: _image(s, "sem-2.tif", np.eye(9)), "two images are named sem-2"),
+        (lambda s: _image(s, "sem-2.png", np.zeros((128, 160), np.uint8)), "there is nothing to see"),
+        (lambda s: (s / "samples.csv").write_text("image,specimn\n"), "unknown column 'specimn'"),
+        (lambda s: (s / "labels" / "photo-2.json").write_text("{}"), "no label format that is read"),
+    ],
+)  # fmt: skip
+def test_check_names_what_is_wrong(study, spoil, message):
+    spoil(study)
+    assert message in poreseg("check", study, status=1)
+
+
+def test_check_warns_of_a_label_without_pores(study):
+    Image.new("L", (160, 128)).save(study / "labels" / "sem-2.png")
+    assert "warning: " + str(study / "labels" / "sem-2.png") + ": no pore" in poreseg(
+        "check", study
+    )
+
+
+def test_an_empty_folder_is_told(tmp_path):
+    assert "error: no images in" in poreseg("check", tmp_path, status=1)
+
+
+def test_demo_draws_a_study_that_checks(tmp_path):
+    poreseg("demo", tmp_path / "demo")
+    out = poreseg("check", tmp_path / "demo")
+    assert "ready to run" in out
+    assert out.count(" test ") == 6
+    assert "warning" not in out
+
+
+def test_demo_does_not_write_among_other_files(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    assert "holds other files" in poreseg("demo", tmp_path, status=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_model_that_is_none_is_told_before_any_work(study, tmp_path):
+    image = next((study / "images").iterdir())
+    out = poreseg("predict", image, "-m", tmp_path, "-o", tmp_path / "out", status=1)
+    assert "no model folder" in out
+    assert not (tmp_path / "out").exists()
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["mixed17", "thinsection", "fdm-photo", "mudrock-sem"])
+def test_real_studies_check_as_they_are(name):
+    out = poreseg("check", SHARED / name)
+    assert "ready to run" in out
+
+
+@needs_shared
+def test_slices_of_one_core_need_the_split_by_image():
+    out = poreseg("check", SHARED / "sandstone-ct", status=1)
+    assert "one specimen only (core)" in out
+    assert "split.by: image" in out
+
+
+@needs_shared
+def test_real_labels_are_the_same_in_labelme_form():
+    from poreseg.labels.label import Classes, Grid
+    from poreseg.labels.rasterise import read_label
+
+    folder = SHARED / "fdm-photo"
+    classes = Classes(["pore", "pores", "void"], [])
+    for path in sorted((folder / "labels-labelme").glob("*.json")):
+        mask = read_label(folder / "labels" / f"{path.stem}.png", Grid(640, 640), classes).values
+        drawn = read_label(path, Grid(640, 640), classes).values
+        union = ((mask == 1) | (drawn == 1)).sum()
+        assert not union or ((mask == 1) & (drawn == 1)).sum() / union > 0.9, path.name
+
+
+@needs_shared
+def test_a_scrambled_label_is_refused():
+    folder = SHARED / "thinsection" / "corrupt"
+    from poreseg.errors import PoresegError
+    from poreseg.images.raster import load_picture
+    from poreseg.labels.label import Classes, Grid
+    from poreseg.labels.rasterise import read_label
+
+    labels = [p for p in folder.rglob("*") if p.is_file() and "label" in str(p).lower()]
+    assert labels
+    for path in labels:
+        with pytest.raises(PoresegError, match=path.name):
+            read_label(path, Grid(*load_picture(path).shape), Classes([], []))
