@@ -1,0 +1,43 @@
+"""Make the README's picture from a finished build of the demo study.
+
+python docs/pictures.py [RESULTS]
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from poreseg.analysis.report import GRAY, differences
+from poreseg.classes import PORE, UNKNOWN
+from poreseg.images.raster import open_raster
+from poreseg.prediction.segment import paint
+
+SHOWN = ["section-4", "sem-5", "photo-4", "ct-3"]  # one test image of each look
+SIDE = 300  # px
+
+
+def row(results: Path, name: str) -> np.ndarray:
+    """Image, label, prediction and differences of an image, its middle cut square."""
+    with (
+        open_raster(results / "rasters" / f"{name}.tif") as image,
+        open_raster(results / "labels" / f"{name}.tif") as label,
+        open_raster(results / "masks" / f"{name}.tif") as mask,
+    ):
+        pixels, truth, pore = image.rgb8(), label.band(), mask.band() == PORE
+    labelled = paint(paint(pixels, truth == PORE), truth == UNKNOWN, GRAY)
+    cells = [pixels, labelled, paint(pixels, pore), differences(pixels, pore, truth)]
+    side = min(*truth.shape, 600)
+    top, left = (truth.shape[0] - side) // 2, (truth.shape[1] - side) // 2
+    squares = [
+        Image.fromarray(cell[top : top + side, left : left + side]).resize((SIDE, SIDE))
+        for cell in cells
+    ]
+    return np.hstack([np.pad(s, ((3, 3), (3, 3), (0, 0)), constant_values=255) for s in squares])
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
+    picture = Image.fromarray(np.vstack([row(folder, name) for name in SHOWN]))
+    picture.save(Path(__file__).parent / "demo.jpg", quality=85)
