@@ -110,7 +110,8 @@ assert [point.step for point in curve] == [6, 12], curve
 assert "unet.test.iou_mean" in run.data.metrics and "otsu.test.iou_mean" in run.data.metrics
 overlays = [f.path for f in client.list_artifacts(run.info.run_id, "overlays")]
 assert len(overlays) == 7, overlays
-models = mlflow.search_logged_models(output_format="list")
+models = mlflow.search_logged_models(
+    experiment_ids=[run.info.experiment_id], output_format="list")
 network = mlflow.pytorch.load_model(models[0].model_uri)
 with torch.inference_mode():
     print("shape", tuple(network(torch.zeros(1, 3, 64, 64)).shape))
