@@ -4,10 +4,8 @@ snakemake --cores all
 snakemake --cores all --config study=PATH results=PATH
 """
 
-import os
-
 from poreseg.demo import study as demo
-from poreseg.plan import Plan, gpu_slots, planned, prune, sources, summary
+from poreseg.plan import finish, gpu_slots, planned, sources
 
 
 configfile: "params.yaml"
@@ -300,5 +298,4 @@ rule track:
 
 
 onsuccess:
-    prune(plan)
-    print(summary(plan.results))
+    finish(plan)

@@ -129,6 +129,14 @@ def prune(plan: Plan) -> list[str]:
     return sorted(gone)
 
 
+def finish(plan: Plan) -> None:
+    """End a build: remove what the study no longer holds and say where the results are."""
+    if gone := prune(plan):
+        print(f"removed the results of {len(gone)} images that are no longer in the study")
+    if Path(plan.at("metrics.json")).is_file():  # a build may stop before it, with --until
+        print(summary(plan.results))
+
+
 def summary(results: Path | str) -> str:
     """Where the page, the masks and the scores are, and the IoU, in four lines."""
     results = Path(results)
