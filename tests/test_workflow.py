@@ -196,6 +196,11 @@ def test_another_learning_rate_trains_and_does_not_ingest(project, edited):
     assert not jobs.keys() & {"ingest", "rasterise", "tile", "tile_all", "augment", "encoder"}
 
 
+def test_folds_train_a_model_each(project):
+    jobs = project.jobs("--config", "split={folds: 2}", "--configfile", "params.yaml")
+    assert (jobs["train"], jobs["predict"]) == (2, 7)
+
+
 def test_one_more_labelled_image_is_the_only_one_ingested(project):
     raw = project.folder / "data" / "raw"
     new = [
@@ -242,7 +247,6 @@ def test_results_of_images_that_are_gone_are_removed(project):
 def test_dvc_versions_data_and_results_and_a_clone_has_nothing_to_do(project, tmp_path):
     run = project.run
     run("git", "init", "-q", "-b", "main")
-    run("dvc", "init", "-q")
     run("dvc", "remote", "add", "-q", "--default", "store", str(tmp_path / "store"))
     run("dvc", "add", "-q", "data/raw/images", "data/raw/labels")
     done = run("dvc", "repro")
