@@ -219,6 +219,22 @@ def test_a_bad_label_is_one_line_that_names_it(tmp_path, name, write, message):
     assert "\n" not in str(error.value)
 
 
+def test_outlines_that_miss_the_image_are_refused(tmp_path):
+    far = {"label": "pore", "points": [[500, 500], [510, 500], [510, 510]]}
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": [far]}))
+    with pytest.raises(PoresegError, match="all outlines lie outside the image"):
+        read(tmp_path / "a.json")
+
+
+def test_several_colours_could_mean_anything(tmp_path):
+    colours = np.zeros((24, 32, 3), np.uint8)
+    colours[PORE == 1] = (0, 0, 255)
+    colours[15:19] = (255, 0, 0)
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    with pytest.raises(PoresegError, match="2 colours beside black"):
+        read(tmp_path / "a.png")
+
+
 def test_a_label_without_a_pore_is_told(tmp_path):
     Image.fromarray(PORE * 0).save(tmp_path / "a.png")
     with pytest.warns(PoresegWarning, match="no pore"):

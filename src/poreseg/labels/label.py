@@ -96,8 +96,19 @@ def draw(shapes: Sequence[Shape], grid: Grid, classes: Classes, path: Path) -> L
     ]
     values = np.zeros(grid.shape, np.uint8)
     if pairs:
+        _check_overlap(shapely.GeometryCollection([area for area, _ in pairs]), grid, path)
         rasterize(pairs, out=values)
     return Label(values, f"{len(shapes)} outlines: {_listed(found)}" if found else "no outlines")
+
+
+def _check_overlap(areas: BaseGeometry, grid: Grid, path: Path) -> None:
+    left, top, right, bottom = areas.bounds
+    if right <= 0 or bottom <= 0 or left >= grid.width or top >= grid.height:
+        raise PoresegError(
+            f"{path}: all outlines lie outside the image: x {left:g} to {right:g} and y {top:g} to "
+            f"{bottom:g} px, the image is {grid.width}x{grid.height}. Export them in the image's "
+            "own coordinates (map coordinates if it lies on a map, else pixels)"
+        )
 
 
 def polygon(points: Iterable[Any], path: Path) -> BaseGeometry:

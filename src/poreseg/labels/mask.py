@@ -42,9 +42,9 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     if picture.alpha is not None and (picture.alpha < 128).any():
         return _painted(picture.bands, picture.alpha >= 128)
     if picture.palette and not set(np.unique(picture.bands).tolist()) <= {0, 1, 255}:
-        return _bright(_colours(picture), path)
+        return _bright(_one_colour(_colours(picture), path), path)
     if picture.bands.shape[0] > 1:
-        return _bright(picture.bands.max(axis=0), path)
+        return _bright(_one_colour(picture.bands, path), path)
     return _values(picture.bands[0], path, classes.value_255)
 
 
@@ -94,7 +94,23 @@ def _painted(bands: NDArray[Any], painted: NDArray[np.bool_]) -> Label:
 
 
 def _colours(picture: Picture) -> NDArray[np.uint8]:
-    """Brightness of a palette image (H, W)."""
+    """Colours (3, H, W) of a palette image."""
     palette = picture.palette or {}
-    table = np.array([max(palette.get(i, (0, 0, 0))[:3]) for i in range(256)], np.uint8)
-    return table[picture.bands[0]]
+    table = np.array([palette.get(i, (0, 0, 0))[:3] for i in range(256)], np.uint8)
+    return np.moveaxis(table[picture.bands[0]], -1, 0)
+
+
+def _one_colour(colours: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Brightness (H, W) of a mask (3, H, W) in black and one colour; two could mean anything."""
+    brightness = colours[:3].max(axis=0)
+    painted = colours[:3, brightness > brightness.max() / 2]
+    if not painted.size or brightness.max() == 0:
+        return brightness
+    hue = np.rint(2 * painted / painted.max(axis=0)).astype(int)  # red is 2 0 0, at any brightness
+    share = np.unique(hue, axis=1, return_counts=True)[1]
+    if (many := int((share > 0.01 * painted.shape[1]).sum())) > 1:
+        raise PoresegError(
+            f"{path}: {many} colours beside black; wanted one, for pore. Export the pores alone, "
+            "or a mask of 0 matrix, 1 pore, 255 unknown"
+        )
+    return brightness
