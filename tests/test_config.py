@@ -14,6 +14,7 @@ from poreseg.errors import PoresegError
 from poreseg.images import ingest, tiles
 from poreseg.labels import rasterise
 from poreseg.learning import augment, encoder, train
+from poreseg.plan import Plan
 from poreseg.prediction import predict, segment
 from poreseg.split import split_study
 
@@ -59,6 +60,13 @@ def test_a_wrong_param_is_named_with_the_nearest_known_one(section, key, value, 
     with pytest.raises(PoresegError, match=message) as error:
         check_params(content)
     assert "\n" not in str(error.value)
+
+
+def test_a_file_of_weights_that_is_not_there_is_told(tmp_path):
+    content = params()
+    content["encoder"]["file"] = "nowhere.pth"
+    with pytest.raises(PoresegError, match=r"no file nowhere\.pth"):
+        Plan(content | {"results": str(tmp_path)})
 
 
 def test_a_missing_key_is_named():

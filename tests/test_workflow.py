@@ -234,14 +234,23 @@ def test_the_demo_study_is_taken_where_there_is_no_other(new_project):
 
 
 def test_results_of_images_that_are_gone_are_removed(project):
-    left = project.folder / "results" / "masks" / "gone.tif"
-    left.write_bytes(b"")
-    note = project.folder / "results" / "masks" / "notes.txt"
-    note.write_bytes(b"")
-    project.build("--forcerun", "report")
-    assert not left.exists()
-    assert note.exists()
-    note.unlink()
+    results, raw = project.folder / "results", project.folder / "data" / "raw" / "images"
+    mine = results / "masks" / "mine.tif"
+    mine.write_bytes(b"not of a build")
+    kept = (raw / "unlabelled.tif").rename(project.folder / "unlabelled.tif")
+    try:
+        assert "removed the results of 1 images" in project.build()
+    finally:
+        kept.rename(raw / "unlabelled.tif")
+    assert not list(results.rglob("unlabelled.*"))
+    assert mine.exists()
+    mine.unlink()
+    project.build()
+
+
+def test_results_within_the_study_are_refused(project):
+    out = project.run("snakemake", "-n", "--config", "results=data/raw/results", status=1)
+    assert "lie in each other" in out
 
 
 def test_dvc_versions_data_and_results_and_a_clone_has_nothing_to_do(project, tmp_path):

@@ -14,7 +14,7 @@ from poreseg import study as studies
 from poreseg.config import check_params
 from poreseg.demo import study as demo
 from poreseg.errors import PoresegError, told_in_one_line
-from poreseg.files import read_json
+from poreseg.files import read_json, write_json
 from poreseg.split import split_study
 
 USER_STUDY = Path("data/raw")
@@ -41,6 +41,8 @@ class Plan:
         self.params = check_params(dict(config))
         folder = Path(config.get("study") or _default_study())
         self.results = str(config.get("results") or "results").rstrip("/")
+        _check_apart(folder, Path(self.results))
+        _check_encoder_file(self.params.encoder.file)
         self.is_demo = folder.resolve() == DEMO_STUDY.resolve()
         samples = demo.samples(DEMO_STUDY) if self.is_demo else studies.read_study(folder)
         self.study = split_study(samples, folder, **self.params.split.model_dump())
@@ -61,6 +63,20 @@ class Plan:
     def split_table(self) -> list[list[Any]]:
         """Image, role and held-out fold of every labelled image."""
         return [[s.name, s.role, s.fold] for s in self.study.samples if s.label]
+
+
+def _check_apart(study: Path, results: Path) -> None:
+    """Results within the study would be taken for its images and labels."""
+    study, results = study.resolve(), results.resolve()
+    if results == study or study in results.parents or results in study.parents:
+        raise PoresegError(
+            f"results {results} and study {study} lie in each other; name a folder apart"
+        )
+
+
+def _check_encoder_file(file: str | None) -> None:
+    if file is not None and not Path(file).is_file():
+        raise PoresegError(f"encoder.file: no file {file}; name a .safetensors or .pth file")
 
 
 def gpu_slots() -> int:
@@ -116,17 +132,19 @@ def planned(config: Mapping[str, Any]) -> Plan:
 
 
 def prune(plan: Plan) -> list[str]:
-    """Remove the results of images that the study no longer holds; return their names.
+    """Remove the results of images that the last build had and the study no longer has.
 
     Results mirror the study: without this, masks of the demo would lie among a user's own.
+    Only what a build of ours has recorded is removed. Returns the images' names.
     """
-    gone = set()
-    for folder, suffix in PER_IMAGE.items():
-        for path in Path(plan.at(folder)).glob(f"*{suffix}"):
-            if path.name.removesuffix(suffix) not in plan.study.names:
-                path.unlink()
-                gone.add(path.name.removesuffix(suffix))
-    return sorted(gone)
+    record = Path(plan.at(".images.json"))
+    before = read_json(record) if record.is_file() else []
+    gone = sorted(set(before) - set(plan.study.names))
+    for name in gone:
+        for folder, suffix in PER_IMAGE.items():
+            Path(plan.at(f"{folder}/{name}{suffix}")).unlink(missing_ok=True)
+    write_json(record, plan.study.names)
+    return gone
 
 
 def finish(plan: Plan) -> None:

@@ -55,7 +55,8 @@ def split_study(
         fixed = {group(s) for s in labelled if s.role == "train"}
         free = [name for name in order if name not in fixed]
         wanted = test_fraction * len(labelled)
-        drawn = _draw(free, images, formats, wanted, keep=2 - len(fixed))
+        alike = dict.fromkeys(free, "")  # test images are drawn from all formats alike
+        drawn = _draw(free, images, alike, wanted, keep=2 - len(fixed))
         test, order = set(drawn), [name for name in order if name not in drawn]
     fold_of, count = _folds(order, folds, validation_fraction, images, formats)
     if by == "image" and len({s.specimen for s in labelled}) < len(labelled):

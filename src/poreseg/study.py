@@ -71,9 +71,9 @@ def stem(path: Path | str) -> str:
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether a folder is a study with at least one image."""
+    """Whether someone has put files into a study's images, of whatever format."""
     images = folder / "images"
-    return images.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in images.iterdir())
+    return images.is_dir() and any(not path.name.startswith(".") for path in images.iterdir())
 
 
 def read_study(folder: Path | str) -> list[Sample]:
