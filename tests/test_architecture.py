@@ -10,7 +10,7 @@ from conftest import ROOT
 from poreseg.plan import sources
 
 FLOW = [  # a module may import only what stands before it
-    "errors", "files", "classes", "config", "study", "split", "images.windows", "images.stitch",
+    "errors", "files", "classes", "config", "study", "split", "tables", "images.windows", "images.stitch",
     "images.raster", "images.ingest", "images.tiles", "labels.label", "labels.geojson",
     "labels.labelme", "labels.mask", "labels.registry", "labels.rasterise", "metrics", "lineage",
     "tracking", "learning.encoder", "learning.augment", "learning.dataset",

@@ -114,6 +114,15 @@ def test_georeference_and_pixel_size_are_kept(tmp_path):
         assert raster.pixel_size_um == 2.0
 
 
+def test_further_pages_are_left_out_aloud(tmp_path):
+    pages = [Image.fromarray(GRAY), Image.fromarray(GRAY[::-1])]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.warns(PoresegWarning, match="2 pages; the first one is taken"):
+        path = ingested(tmp_path / "a.tif", tmp_path)
+    with open_raster(path) as raster:
+        np.testing.assert_array_equal(raster.band(), GRAY)
+
+
 def test_an_unknown_pixel_size_is_not_guessed(tmp_path):
     path = save(tmp_path / "a.tif", GRAY, dpi=(300, 300))
     with open_raster(ingested(path, tmp_path)) as raster:

@@ -7,7 +7,7 @@ from poreseg.analysis.evaluate import threshold_curve
 from poreseg.images.raster import write_raster
 from poreseg.metrics import Counts, count, interval, mean, summarise
 
-HOW = {"confidence": 0.95, "resamples": 500, "seed": 1}
+HOW = {"resamples": 500, "seed": 1}
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def predict(
     settings = read_params(params or _default_params())
     cutoff = threshold if threshold is not None else settings.segment.threshold
     names = _names(images)
-    load_model(model, torch.device("cpu"))  # a wrong folder is an error before any work
+    card = load_model(model, torch.device("cpu")).card  # a wrong folder is an error before any work
+    levels = {key: card[key] for key in ("low_percentile", "high_percentile")}
     failed = []
     masks: dict[str, Path] = {}
     tables: list[Path] = []
@@ -69,7 +70,7 @@ def predict(
             )
             mask, table = out / "masks" / f"{name}.tif", out / "pores" / f"{name}.csv"
             try:
-                ingest(image, raster, pixel_size_um=pixel_size_um, **settings.ingest.model_dump())
+                ingest(image, raster, pixel_size_um=pixel_size_um, **levels)
             except PoresegError as error:  # the other images are still done
                 failed.append(str(error))
                 continue
@@ -212,13 +213,13 @@ def _length(value: float, unit: str) -> str:
 
 
 def _print_porosity(path: Path) -> None:
-    import pandas as pd
+    from poreseg.tables import read_table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("image", "porosity", "pores", "median diameter"):
         table.add_column(column, justify="left" if column == "image" else "right")
-    for _, row in pd.read_csv(path, dtype={"image": str}).iterrows():
-        unit = "um" if not pd.isna(row["pixel_size_um"]) else "px"
+    for _, row in read_table(path).iterrows():
+        unit = "um" if np.isfinite(row["pixel_size_um"]) else "px"
         table.add_row(row["image"], f"{row['porosity']:.1%}", str(row["pores"]),
                       _length(row[f"median_diameter_{unit}"], unit))  # fmt: skip
     console.print(table)

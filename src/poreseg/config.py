@@ -96,7 +96,6 @@ class Segment(Section):
 
 
 class Evaluate(Section):
-    confidence: Annotated[float, Field(gt=0, lt=1)]
     resamples: Annotated[int, Field(ge=100)]
     seed: int
 

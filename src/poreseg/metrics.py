@@ -79,30 +79,26 @@ def mean(values: list[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-def interval(
-    values: list[float | None], *, confidence: float, resamples: int, seed: int
-) -> list[float] | None:
-    """Percentile bootstrap interval of the mean over images; None for fewer than two."""
+def interval(values: list[float | None], *, resamples: int, seed: int) -> list[float] | None:
+    """95 % percentile bootstrap interval of the mean over images; None for fewer than two."""
     defined = [value for value in values if value is not None]
     if len(defined) < 2:
         return None
     found = bootstrap(
-        (np.array(defined),), np.mean, confidence_level=confidence, n_resamples=resamples,
+        (np.array(defined),), np.mean, confidence_level=0.95, n_resamples=resamples,
         method="percentile", rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
     return [float(found.low), float(found.high)]
 
 
-def summarise(
-    counts: list[Counts], *, confidence: float, resamples: int, seed: int
-) -> dict[str, Any]:
+def summarise(counts: list[Counts], *, resamples: int, seed: int) -> dict[str, Any]:
     """The scores of a set of images: means over images, and pooled over their pixels."""
     ious = [c.iou for c in counts]
     pooled = sum(counts, Counts())
     return {
         "images": len(counts),
         "iou_mean": mean(ious),
-        "iou_ci95": interval(ious, confidence=confidence, resamples=resamples, seed=seed),
+        "iou_ci95": interval(ious, resamples=resamples, seed=seed),
         "iou_pooled": pooled.iou,
         "dice_mean": mean([c.dice for c in counts]),
         "dice_pooled": pooled.dice,

@@ -97,9 +97,11 @@ def tracked(name: str, run_id: str | None = None) -> Iterator[Silent]:
     try:
         yield Tracker(mlflow, run.info.run_id)
     except BaseException:
-        mlflow.end_run("FAILED")
+        with _harmless():
+            mlflow.end_run("FAILED")
         raise
-    mlflow.end_run()
+    with _harmless():
+        mlflow.end_run()
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from poreseg.analysis.baselines import otsu
 from poreseg.classes import PORE, UNKNOWN
-from poreseg.files import read_json, whole, write_json
+from poreseg.files import read_json, write_json
 from poreseg.images.raster import open_raster
 from poreseg.metrics import Counts, count, summarise
+from poreseg.tables import write_table
 
 ROLES = ("train", "validation", "test")
 STEPS = 100  # of the probability, in the threshold curve
@@ -29,7 +30,6 @@ def evaluate(
     curve: Path | str,
     *,
     split: Sequence[Sequence[Any]],
-    confidence: float,
     resamples: int,
     seed: int,
 ) -> None:
@@ -55,11 +55,11 @@ def evaluate(
     roles = [role for _, role, _ in split]
     found = [_score(mask, label) for mask, label in zip(masks, labels, strict=True)]
     baseline = otsu(rasters, labels, [role != "test" for role in roles])
-    how = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    how = {"resamples": resamples, "seed": seed}
 
     def by_role(counts: Sequence[Counts]) -> dict[str, Any]:
         return {
-            role: summarise([c for c, r in zip(counts, roles, strict=True) if r == role], **how)  # type: ignore[arg-type]
+            role: summarise([c for c, r in zip(counts, roles, strict=True) if r == role], **how)
             for role in ROLES
         }
 
@@ -77,10 +77,8 @@ def evaluate(
             for item in zip([name for name, _, _ in split], roles, found, baseline, strict=True)
         ]
     )
-    with whole(scores) as temporary:
-        table.to_csv(temporary, index=False)
-    with whole(curve) as temporary:
-        threshold_curve(probabilities, labels, roles).to_csv(temporary, index=False)
+    write_table(scores, table)
+    write_table(curve, threshold_curve(probabilities, labels, roles))
     write_json(metrics, summary)
 
 

@@ -11,8 +11,8 @@ from skimage.measure import label as label_regions
 from skimage.measure import regionprops_table
 
 from poreseg.classes import PORE, UNKNOWN
-from poreseg.files import whole
 from poreseg.images.raster import open_raster
+from poreseg.tables import read_table, write_table
 
 LENGTHS = ("equivalent_diameter", "perimeter", "major_axis", "minor_axis")
 SIZE_COLUMNS = ["from_px", "to_px", "pores", "area_fraction"]
@@ -45,8 +45,7 @@ def measure(mask: Path | str, table: Path | str, *, connectivity: int) -> None:
         for length in LENGTHS:
             pores[f"{length}_um"] = pores[f"{length}_px"] * size
         pores["area_um2"] = pores["area_px2"] * size**2
-    with whole(table) as temporary:
-        pores.to_csv(temporary, index=False, float_format="%.6g")
+    write_table(table, pores, digits=6)
 
 
 def describe(mask: NDArray[np.uint8], connectivity: int) -> pd.DataFrame:
@@ -83,7 +82,7 @@ def measure_all(
     for name, mask, table in zip(names, masks, tables, strict=True):
         with open_raster(mask) as raster:
             values, size = raster.band(), raster.pixel_size_um
-        pores = pd.read_csv(table)
+        pores = read_table(table)
         specimen = int((values != UNKNOWN).sum())
         pore = int((values == PORE).sum())
         diameter = pores["equivalent_diameter_px"]
@@ -99,12 +98,8 @@ def measure_all(
             row[f"{key}_um"] = value * size if size and value is not None else None
         rows.append(row)
         classes.append(size_classes(pores).assign(image=name))
-    with whole(porosity) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
-    with whole(sizes) as temporary:
-        pd.concat(classes)[["image", *SIZE_COLUMNS]].to_csv(
-            temporary, index=False, float_format="%.6g"
-        )
+    write_table(porosity, pd.DataFrame(rows), digits=6)
+    write_table(sizes, pd.concat(classes)[["image", *SIZE_COLUMNS]], digits=6)
 
 
 def size_classes(pores: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from poreseg.classes import PORE, UNKNOWN
 from poreseg.files import read_json, write_text
 from poreseg.images.raster import Raster, open_raster
 from poreseg.prediction.segment import BLUE, paint
+from poreseg.tables import read_table
 
 matplotlib.use("svg")  # before pyplot; the page needs no window
 matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "poreseg", "font.size": 10,
@@ -65,8 +66,8 @@ def report(
         Longest side of the pictures.
     """
     label_of = {Path(path).stem: path for path in labels}
-    table = pd.read_csv(scores, dtype={"image": str}).set_index("image")
-    measured = pd.read_csv(porosity, dtype={"image": str}).set_index("image")
+    table = read_table(scores).set_index("image")
+    measured = read_table(porosity).set_index("image")
     images: list[dict[str, Any]] = [
         {
             "name": _name(raster),
@@ -178,7 +179,7 @@ def _svg(draw: Any, *arguments: Any) -> str:
 
 def _learning_curves(axes: Any, histories: Sequence[Path | str]) -> None:
     for fold, path in enumerate(histories):
-        history = pd.read_csv(path)
+        history = read_table(path)
         first = fold == 0
         for column, role, name in [("train_iou", "train", "training crops, augmented"),
                                    ("validation_iou", "validation", "validation, whole images")]:  # fmt: skip
@@ -189,7 +190,7 @@ def _learning_curves(axes: Any, histories: Sequence[Path | str]) -> None:
 
 
 def _threshold_curve(axes: Any, path: Path | str) -> None:
-    curve = pd.read_csv(path)
+    curve = read_table(path)
     for role, part in curve.groupby("role"):
         axes.plot(part["threshold"], part["iou_pooled"], color=ROLE_COLOURS[str(role)], label=role)
     axes.set(xlabel="threshold of the probability", ylabel="IoU, pooled", xlim=(0, 1), ylim=(0, 1))
@@ -197,7 +198,7 @@ def _threshold_curve(axes: Any, path: Path | str) -> None:
 
 
 def _size_curve(axes: Any, path: Path | str) -> None:
-    sizes = pd.read_csv(path, dtype={"image": str})
+    sizes = read_table(path)
     for _, part in sizes.groupby("image"):
         axes.plot(part["to_px"], part["area_fraction"].cumsum(),
                   color=f"#{BLUE[0]:02x}{BLUE[1]:02x}{BLUE[2]:02x}", alpha=0.35)  # fmt: skip

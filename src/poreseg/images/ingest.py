@@ -39,7 +39,8 @@ def ingest(
     picture = load_image(image)
     low, high = gray_levels(picture, low_percentile, high_percentile)
     size = pixel_size_um or _size_from_crs(picture)
-    tags = {"LOW": low, "HIGH": high, "SOURCE_SHA256": sha256(image)}
+    tags = {"LOW": low, "HIGH": high, "SOURCE_SHA256": sha256(image),
+            "LOW_PERCENTILE": low_percentile, "HIGH_PERCENTILE": high_percentile}  # fmt: skip
     write_raster(
         raster,
         picture.bands,
@@ -104,5 +105,6 @@ def _size_from_crs(picture: Picture) -> float | None:
     if not picture.crs or not picture.crs.is_projected:
         return None
     metres = picture.crs.linear_units_factor[1]
-    width, height = abs(picture.transform.a), abs(picture.transform.e)
-    return width * metres * 1e6 if np.isclose(width, height) else None
+    t = picture.transform
+    width, height = np.hypot(t.a, t.d), np.hypot(t.b, t.e)  # the image may be turned on its map
+    return float(width * metres * 1e6) if np.isclose(width, height) else None

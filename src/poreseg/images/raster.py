@@ -22,7 +22,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
-from poreseg.errors import PoresegError
+from poreseg.errors import PoresegError, warn
 from poreseg.files import whole
 from poreseg.images.windows import Window
 
@@ -92,6 +92,8 @@ def _load_with_gdal(path: Path) -> Picture:
         with Image.open(path) as file:
             file.verify()  # GDAL reads a truncated PNG as black, without an error
     with rasterio.open(path) as source:
+        if pages := len(source.subdatasets):
+            warn(f"{path}: {pages} pages; the first one is taken. Save each page as an image")
         bands = source.read()
         palette = None
         if source.count == 1 and source.colorinterp[0] == ColorInterp.palette:

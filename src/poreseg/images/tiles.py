@@ -8,9 +8,9 @@ import pandas as pd
 
 from poreseg.classes import PORE, UNKNOWN
 from poreseg.errors import PoresegError
-from poreseg.files import whole
 from poreseg.images.raster import open_raster
 from poreseg.images.windows import grid
+from poreseg.tables import read_table, write_table
 
 COLUMNS = ["image", "row", "col", "height", "width", "pore", "known"]
 
@@ -39,7 +39,7 @@ def tile(image: str, label: Path | str, table: Path | str, *, size: int) -> None
             pore = int((values == PORE).sum()) / known if known else None
             rows.append([image, window.row, window.col, window.height, window.width,
                          pore, known / values.size])  # fmt: skip
-    _write(pd.DataFrame(rows, columns=COLUMNS), table)
+    write_table(table, pd.DataFrame(rows, columns=COLUMNS))
 
 
 def tile_all(
@@ -57,7 +57,7 @@ def tile_all(
     PoresegError
         No training label, or no validation label, marks a pore.
     """
-    tiles = pd.concat([pd.read_csv(path, dtype={"image": str}) for path in tables])
+    tiles = pd.concat([read_table(path) for path in tables])
     roles: Mapping[str, str] = {image: role for image, role, _ in split}
     folds: Mapping[str, int | None] = {image: fold for image, _, fold in split}
     tiles["role"] = tiles["image"].map(roles)
@@ -72,16 +72,11 @@ def tile_all(
             names = ", ".join(sorted(held_out["image"].unique()))
             raise PoresegError(
                 f"no pore in the validation images of fold {fold} ({names}): IoU is undefined "
-                "there. Set another split.seed, or more split.validation_fraction"
+                "there. Set another split.seed, more split.validation_fraction, or fewer split.folds"
             )
         taught = learning[~learning["image"].isin(held_out["image"])]
         if not (taught["pore"] > 0).any():
             raise PoresegError(
                 f"no pore in the training images of fold {fold}: set another split.seed"
             )
-    _write(tiles, table)
-
-
-def _write(tiles: pd.DataFrame, path: Path | str) -> None:
-    with whole(path) as temporary:
-        tiles.to_csv(temporary, index=False, float_format="%.6f")
+    write_table(table, tiles)

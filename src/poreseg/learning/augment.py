@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from poreseg.classes import UNKNOWN
 from poreseg.files import read_json, write_json
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for news otherwise
@@ -61,7 +60,7 @@ def write_pipeline(
         "hue": hue, "gray": gray, "shuffle": shuffle, "blur": blur, "noise": noise,
     }  # fmt: skip
     source = math.ceil(crop / min(1.0, scale[0]) / 32) * 32
-    borders: dict[str, Any] = {"border_mode": cv2.BORDER_REFLECT_101, "fill_mask": UNKNOWN}
+    borders: dict[str, Any] = {"border_mode": cv2.BORDER_REFLECT_101}  # image and label alike
     transform = A.Compose([
         A.D4(p=1.0),
         A.Affine(scale=(scale[0], scale[1]), rotate=(-20, 20), shear=(-8, 8), keep_ratio=True, p=0.9,

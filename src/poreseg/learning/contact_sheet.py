@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
@@ -13,6 +12,7 @@ from poreseg.classes import PORE
 from poreseg.files import whole
 from poreseg.learning.augment import load_pipeline, write_pipeline
 from poreseg.learning.dataset import Crops, by_name
+from poreseg.tables import read_table
 
 ROWS, COLUMNS = 6, 6
 OUTLINE = (255, 220, 0)
@@ -42,7 +42,7 @@ def augment(
     """
     write_pipeline(pipeline, **settings)
     loaded = load_pipeline(pipeline)
-    table = pd.read_csv(tiles, dtype={"image": str})
+    table = read_table(tiles)
     crops = Crops(table[table["role"] != "test"], by_name(rasters), by_name(labels), loaded,
                   length=ROWS, pore_share=1.0, seed=0)  # fmt: skip
     rows = []

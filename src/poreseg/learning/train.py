@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from poreseg.files import digest, read_json, whole
+from poreseg.files import digest, read_json, sha256, whole
 from poreseg.images.raster import open_raster
 from poreseg.learning.augment import load_pipeline
 from poreseg.learning.dataset import Crops, by_name
@@ -32,6 +32,7 @@ from poreseg.learning.model import (
 )
 from poreseg.lineage import data_hash, git_commit
 from poreseg.metrics import Counts, count, mean
+from poreseg.tables import read_table, write_table
 from poreseg.tracking import Silent
 
 VALIDATION = {"window": 512, "overlap": 0.25, "batch": 4, "tta": False}
@@ -95,7 +96,7 @@ def train(
 
     # data
     raster_of, label_of = by_name(rasters), by_name(labels)
-    table = pd.read_csv(tiles, dtype={"image": str})
+    table = read_table(tiles)
     table = table[table["role"] != "test"]
     held_out = table["fold"] == fold
     learning, validating = table[~held_out], sorted(table[held_out]["image"].unique())
@@ -107,6 +108,10 @@ def train(
         "git_commit": git_commit(), "data_hash": data_hash([p[n] for n in used for p in (raster_of, label_of)]),
         "params_hash": digest([settings, augment, encoder["sha256"]]), "mlflow_run_id": tracker.run_id,
     }  # fmt: skip
+    with open_raster(raster_of[used[0]]) as raster:  # how new images are to be stretched
+        card |= {
+            key: float(raster.tags[key.upper()]) for key in ("low_percentile", "high_percentile")
+        }
     crops = Crops(learning, raster_of, label_of, load_pipeline(pipeline),
                   length=steps * batch, pore_share=pore_share, seed=seed + fold)  # fmt: skip
 
@@ -130,7 +135,9 @@ def train(
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)  # type: ignore[no-untyped-call]
 
     # resume
-    store = Path(checkpoints) / f"{card['data_hash'][:12]}-{card['params_hash'][:12]}" / "last.ckpt"
+    made_of = [tiles, *rasters, *labels, *sorted(Path(__file__).parent.glob("*.py"))]
+    key = digest([card["params_hash"], [sha256(path) for path in made_of]])
+    store = Path(checkpoints) / key[:16] / "last.ckpt"
     step, best, stale, rows = 0, -1.0, 0, []
     best_weights = {key: value.clone() for key, value in network.state_dict().items()}
     if store.is_file():
@@ -140,11 +147,16 @@ def train(
         average.load_state_dict(saved["average"])
         step, best, stale, rows = saved["step"], saved["best"], saved["stale"], saved["rows"]
         best_weights = saved["best_weights"]
-    todo = torch.utils.data.Subset(crops, range(step * batch, steps * batch))
+        for row in rows:
+            record(tracker, row)
+    left = range(step * batch, steps * batch) if stale < patience else range(0)
+    todo = torch.utils.data.Subset(crops, left)
     loader = fabric.setup_dataloaders(
         DataLoader(todo, batch, num_workers=workers, persistent_workers=workers > 0), use_distributed_sampler=False
     )  # fmt: skip
     tracker.params(settings | {"precision": chosen, "device": fabric.device.type})
+    tracker.params({f"augment.{key}": value for key, value in augment["settings"].items()})
+    tracker.params({f"encoder.{key}": value for key, value in encoder.items()})
 
     # loop
     bar = tqdm(
@@ -175,7 +187,7 @@ def train(
                "train_iou": counts.iou, "validation_iou": iou}  # fmt: skip
         rows.append(row)
         loss_sum, seen, counts = torch.zeros((), device=fabric.device), 0, Counts()
-        tracker.metrics({key: value for key, value in row.items() if key != "step"}, step=step)
+        record(tracker, row)
         bar.set_postfix(
             loss=f"{row['loss']:.3f}", IoU=f"{row['train_iou'] or 0:.2f}", val_IoU=f"{iou:.3f}"
         )
@@ -199,8 +211,7 @@ def train(
     card |= {"validation_iou": best, "steps": step, "precision": chosen}
     with whole(model) as folder:
         save_model(folder, Model(network, card))
-    with whole(history) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+    write_table(history, pd.DataFrame(rows))
     tracker.tags({key: card[key] for key in ("git_commit", "data_hash", "params_hash")})
     tracker.tags({"encoder": encoder["name"], "encoder_weights": encoder["source"]})
     tracker.metrics({"best_validation_iou": best})
@@ -219,6 +230,11 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def record(tracker: Silent, row: Mapping[str, Any]) -> None:
+    """Track one row of the history."""
+    tracker.metrics({key: row[key] for key in row if key != "step"}, step=row["step"])
 
 
 def validate(model: Model, images: Sequence[tuple[Path, Path]], precision: str) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.features import shapes
@@ -104,6 +105,7 @@ def outline(pore: NDArray[np.bool_], raster: Raster) -> dict[str, Any]:
 
 
 def _features(pore: NDArray[np.bool_], raster: Raster) -> Iterator[dict[str, Any]]:
-    found = shapes(pore.astype(np.uint8), mask=pore, connectivity=4, transform=raster.transform)
+    place = raster.transform if raster.crs else Affine.identity()  # as the label reader has it
+    found = shapes(pore.astype(np.uint8), mask=pore, connectivity=4, transform=place)
     for geometry, _ in found:
         yield {"type": "Feature", "properties": {"class": "pore"}, "geometry": geometry}
