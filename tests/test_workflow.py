@@ -240,12 +240,13 @@ def test_results_of_images_that_are_gone_are_removed(project):
     kept = (raw / "unlabelled.tif").rename(project.folder / "unlabelled.tif")
     try:
         assert "removed the results of 1 images" in project.build()
+        left = {path.parent.name for path in results.rglob("unlabelled.*")}
+        assert not left & {"rasters", "probabilities", "masks", "overlays", "polygons", "pores"}
+        assert mine.exists()
     finally:
+        mine.unlink()
         kept.rename(raw / "unlabelled.tif")
-    assert not list(results.rglob("unlabelled.*"))
-    assert mine.exists()
-    mine.unlink()
-    project.build()
+        project.build()
 
 
 def test_results_within_the_study_are_refused(project):
