@@ -17,7 +17,6 @@ setup: .venv/installed  ## create the environment in .venv
 
 run: setup  ## run the pipeline on data/raw, or on the demo study where that is empty
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
-	@$(BIN)/poreseg summary
 
 test: setup lint  ## run everything that CI runs
 	PATH="$(CURDIR)/$(BIN):$$PATH" pytest -n 2 --dist loadgroup
