@@ -11,27 +11,29 @@ HOW = {"resamples": 500, "seed": 1}
 
 
 @pytest.mark.parametrize(
-    ("predicted", "label", "counts", "iou", "dice", "precision", "recall", "error"),
+    ("predicted", "label", "counts", "iou", "dice", "precision", "recall", "porosity", "truth"),
     [
         # 2 hit, 1 false, 1 missed, 4 matrix; 8 known
-        ([1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 1, 0, 0, 0, 0], (2, 1, 1, 4), 2 / 4, 4 / 6, 2 / 3, 2 / 3, 0),
+        ([1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 1, 0, 0, 0, 0], (2, 1, 1, 4), 2 / 4, 4 / 6, 2 / 3, 2 / 3, 3 / 8, 3 / 8),
         # unknown pixels count nowhere
-        ([1, 1, 0, 0], [255, 1, 255, 0], (1, 0, 0, 1), 1, 1, 1, 1, 0),
+        ([1, 1, 0, 0], [255, 1, 255, 0], (1, 0, 0, 1), 1, 1, 1, 1, 1 / 2, 1 / 2),
         # pores where there are none
-        ([1, 0, 0, 0], [0, 0, 0, 0], (0, 1, 0, 3), 0, 0, 0, None, 1 / 4),
+        ([1, 0, 0, 0], [0, 0, 0, 0], (0, 1, 0, 3), 0, 0, 0, None, 1 / 4, 0),
         # nothing found
-        ([0, 0, 0, 0], [1, 1, 0, 0], (0, 0, 2, 2), 0, 0, None, 0, -2 / 4),
+        ([0, 0, 0, 0], [1, 1, 0, 0], (0, 0, 2, 2), 0, 0, None, 0, 0, 2 / 4),
         # an empty image scores nothing, not 1
-        ([0, 0, 0, 0], [0, 0, 0, 0], (0, 0, 0, 4), None, None, None, None, 0),
+        ([0, 0, 0, 0], [0, 0, 0, 0], (0, 0, 0, 4), None, None, None, None, 0, 0),
         # nothing is known
-        ([1, 0], [255, 255], (0, 0, 0, 0), None, None, None, None, None),
+        ([1, 0], [255, 255], (0, 0, 0, 0), None, None, None, None, None, None),
     ],
 )  # fmt: skip
-def test_hand_worked_scores(predicted, label, counts, iou, dice, precision, recall, error):
+def test_hand_worked_scores(
+    predicted, label, counts, iou, dice, precision, recall, porosity, truth
+):
     found = count(np.array([predicted], bool), np.array([label], np.uint8))
     assert found == Counts(*counts)
     assert (found.iou, found.dice, found.precision, found.recall) == (iou, dice, precision, recall)
-    assert found.porosity_error == error
+    assert (found.porosity, found.label_porosity) == (porosity, truth)
 
 
 def test_pooled_scores_count_pixels_and_means_count_images():

@@ -48,10 +48,19 @@ class Counts:
         return ratio(self.true_pore, self.true_pore + self.missed_pore)
 
     @property
-    def porosity_error(self) -> float | None:
-        """Predicted minus labelled share of pores among the known pixels."""
-        known = self.true_pore + self.false_pore + self.missed_pore + self.true_matrix
-        return ratio(self.false_pore - self.missed_pore, known)
+    def known(self) -> int:
+        """Pixels that are compared."""
+        return self.true_pore + self.false_pore + self.missed_pore + self.true_matrix
+
+    @property
+    def porosity(self) -> float | None:
+        """Predicted share of pores among the known pixels."""
+        return ratio(self.true_pore + self.false_pore, self.known)
+
+    @property
+    def label_porosity(self) -> float | None:
+        """Labelled share of pores among the known pixels."""
+        return ratio(self.true_pore + self.missed_pore, self.known)
 
 
 def ratio(part: int, whole: int) -> float | None:

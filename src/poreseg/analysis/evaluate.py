@@ -91,7 +91,7 @@ def _row(name: str, role: str, counts: Counts, baseline: Counts) -> Mapping[str,
     return {
         "image": name, "role": role, "iou": counts.iou, "dice": counts.dice,
         "precision": counts.precision, "recall": counts.recall,
-        "porosity_error": counts.porosity_error, "otsu_iou": baseline.iou,
+        "porosity": counts.porosity, "label_porosity": counts.label_porosity, "otsu_iou": baseline.iou,
         "true_pore_px": counts.true_pore, "false_pore_px": counts.false_pore,
         "missed_pore_px": counts.missed_pore, "true_matrix_px": counts.true_matrix,
     }  # fmt: skip
