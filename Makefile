@@ -19,7 +19,7 @@ run: setup  ## run the pipeline on data/raw, or on the demo study where that is 
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
 
 test: setup lint  ## run everything that CI runs
-	PATH="$(CURDIR)/$(BIN):$$PATH" pytest -n 2 --dist loadgroup
+	PATH="$(CURDIR)/$(BIN):$$PATH" pytest -n 2 --dist loadfile
 
 lint: setup  ## check style and types (the rules are reviewed by snakemake --lint in the tests)
 	$(BIN)/ruff check

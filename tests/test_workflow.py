@@ -16,7 +16,6 @@ from PIL import Image
 
 from poreseg.demo.study import draw_study
 
-pytestmark = pytest.mark.xdist_group("workflow")  # one build, many looks at it
 PER_IMAGE = {"ingest", "rasterise", "tile", "predict", "segment", "measure"}
 
 
