@@ -58,14 +58,14 @@ rule ingest:
         at("logs/ingest/{image}.log"),
     params:
         settings=plan.settings("ingest"),
-        pixel_size_um=lambda w: plan.study[w.image].pixel_size_um,
+        sample=lambda w: plan.reading(w.image),
     script:
         "workflow/scripts/ingest.py"
 
 
 rule rasterise:
     input:
-        label=lambda w: str(plan.study[w.image].label),
+        labels=lambda w: [str(label) for label in plan.study[w.image].labels],
         raster=at("rasters/{image}.tif"),
         sources=sources("rasterise"),
     output:
@@ -74,6 +74,7 @@ rule rasterise:
         at("logs/rasterise/{image}.log"),
     params:
         settings=plan.settings("rasterise"),
+        image=lambda w: plan.study[w.image].image.name,
     script:
         "workflow/scripts/rasterise.py"
 

@@ -7,22 +7,39 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 import yaml
+from numpy.typing import NDArray
 
 from poreseg.demo.study import SPECIMENS, Specimen, draw_study
+from poreseg.images.ingest import ingest
+from poreseg.images.raster import write_raster
 
 hypothesis.settings.register_profile("poreseg", deadline=None)  # machines differ in speed
 hypothesis.settings.load_profile("poreseg")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+PLAIN_READING = {
+    "low_percentile": 0.0,
+    "high_percentile": 100.0,
+    "data_bar": "none",
+    "border": "none",
+}
 SMALL = {  # what of the demo study is drawn small: name, height, width
     "section-1": (160, 192), "sem-2": (128, 160), "photo-2": (160, 160), "ct-1": (160, 160),
     "section-5": (130, 150), "sem-4": (128, 300),
 }  # fmt: skip
+
+
+def ingest_array(raster: Path, pixels: NDArray[Any], **place: Any) -> None:
+    """The canonical raster of an array, black at its least value and white at its largest."""
+    raw = raster.with_name(f"raw-{raster.name}")
+    write_raster(raw, pixels, **place)
+    ingest(raw, raster, pixel_size_um=2.0, **PLAIN_READING)
 
 
 def small_specimens() -> list[Specimen]:

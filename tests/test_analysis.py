@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from affine import Affine
+from conftest import ingest_array
 from PIL import Image
 from rasterio.features import rasterize
 
@@ -18,21 +19,13 @@ from poreseg.analysis.morphometry import (
     weighted_median,
 )
 from poreseg.analysis.report import FALSE, MISSED, differences
-from poreseg.images.ingest import ingest
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.prediction.segment import BLUE, find_pores, paint, segment
 
 
 def rasters(tmp_path, probability, **place):
     gray = (probability * 200).astype(np.uint8)
-    write_raster(tmp_path / "raw.tif", gray, **place)
-    ingest(
-        tmp_path / "raw.tif",
-        tmp_path / "r.tif",
-        pixel_size_um=2.0,
-        low_percentile=0,
-        high_percentile=100,
-    )
+    ingest_array(tmp_path / "r.tif", gray, **place)
     write_raster(tmp_path / "p.tif", probability.astype(np.float32), nodata=np.nan,
                  tags={"THRESHOLD": 0.5, "PIXEL_SIZE_UM": 2.0, "GIT_COMMIT": "abc"}, **place)  # fmt: skip
 
@@ -186,14 +179,7 @@ def test_otsu_finds_the_polarity_on_training_images(tmp_path, dark):
     label = np.zeros((40, 40), np.uint8)
     label[10:20, 10:30] = 1
     gray = np.where((label == 1) == dark, 40, 180).astype(np.uint8)
-    write_raster(tmp_path / "raw.tif", gray)
-    ingest(
-        tmp_path / "raw.tif",
-        tmp_path / "r.tif",
-        pixel_size_um=None,
-        low_percentile=0,
-        high_percentile=100,
-    )
+    ingest_array(tmp_path / "r.tif", gray)
     write_raster(tmp_path / "l.tif", label)
     found = otsu([tmp_path / "r.tif"] * 2, [tmp_path / "l.tif"] * 2, [True, False])
     assert [counts.iou for counts in found] == [1, 1]

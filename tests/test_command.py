@@ -113,10 +113,10 @@ def test_real_labels_are_the_same_in_labelme_form():
     from poreseg.labels.rasterise import read_label
 
     folder = SHARED / "fdm-photo"
-    classes = Classes(["pore", "pores", "void"], [])
+    classes = Classes()
     for path in sorted((folder / "labels-labelme").glob("*.json")):
-        mask = read_label(folder / "labels" / f"{path.stem}.png", Grid(640, 640), classes).values
-        drawn = read_label(path, Grid(640, 640), classes).values
+        mask = read_label([folder / "labels" / f"{path.stem}.png"], Grid(640, 640), classes).values
+        drawn = read_label([path], Grid(640, 640), classes).values
         union = ((mask == 1) | (drawn == 1)).sum()
         assert not union or ((mask == 1) & (drawn == 1)).sum() / union > 0.9, path.name
 
@@ -125,7 +125,7 @@ def test_real_labels_are_the_same_in_labelme_form():
 def test_a_scrambled_label_is_refused():
     folder = SHARED / "thinsection" / "corrupt"
     from poreseg.errors import PoresegError
-    from poreseg.images.raster import load_picture
+    from poreseg.images.registry import load_picture
     from poreseg.labels.label import Classes, Grid
     from poreseg.labels.rasterise import read_label
 
@@ -133,4 +133,4 @@ def test_a_scrambled_label_is_refused():
     assert labels
     for path in labels:
         with pytest.raises(PoresegError, match=path.name):
-            read_label(path, Grid(*load_picture(path).shape), Classes([], []))
+            read_label([path], Grid(*load_picture(path).shape), Classes())

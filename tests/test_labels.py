@@ -1,6 +1,7 @@
 """One drawn specimen in every label format gives one label raster."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from poreseg.labels.label import Classes, Grid
 from poreseg.labels.rasterise import rasterise, read_label
 from poreseg.labels.registry import reader_of
 
-CLASSES = Classes(["pore"], ["unknown"])
+CLASSES = Classes()
 PORE = np.zeros((24, 32), np.uint8)  # asymmetric: a ring with an island, a corner, a bar
 PORE[3:15, 4:20] = 1
 PORE[6:12, 8:16] = 0
@@ -28,7 +29,7 @@ GRID = Grid(*PORE.shape)
 
 
 def read(path, grid=GRID, classes=CLASSES):
-    return read_label(path, grid, classes).values
+    return read_label([path], grid, classes).values
 
 
 def _palette(path, colours):
@@ -86,7 +87,7 @@ def test_255_beside_1_is_unknown(tmp_path):
 def test_255_alone_is_pore_unless_params_say_unknown(tmp_path):
     Image.fromarray(PORE * 255).save(tmp_path / "a.png")
     with pytest.warns(PoresegWarning, match="no pore"):
-        found = read(tmp_path / "a.png", classes=Classes([], [], "unknown"))
+        found = read(tmp_path / "a.png", classes=Classes(value_255="unknown"))
     np.testing.assert_array_equal(found, PORE * 255)
 
 
@@ -161,19 +162,6 @@ def test_geojson_of_a_map_is_in_map_coordinates(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "a.geojson", grid), wanted)
 
 
-def test_qupath_classes_are_read(tmp_path):
-    def feature(x, name):
-        ring = [[x, 0], [x + 4, 0], [x + 4, 4], [x, 4], [x, 0]]
-        return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
-                "properties": {"classification": {"name": name}}}  # fmt: skip
-
-    (tmp_path / "a.geojson").write_text(json.dumps([feature(0, "Pore"), feature(8, "Quartz")]))
-    with pytest.warns(PoresegWarning, match="class 'Quartz' is taken as matrix"):
-        found = read(tmp_path / "a.geojson")
-    assert found[:4, :4].all()
-    assert found.sum() == 16
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -201,14 +189,14 @@ def _json(path, content):
         ("a.png", lambda p: Image.fromarray(PORE * 2 + np.eye(24, 32, dtype=np.uint8) * 4).save(p), "are neither a mask"),
         ("a.png", lambda p: Image.fromarray(PORE + 1).save(p), "values 1 and 2; wanted 0 for matrix"),
         ("a.png", lambda p: p.write_bytes(b"\x89PNG..."), "cannot be read as an image"),
-        ("a.geojson", lambda p: p.write_text("{"), "cannot be read as GeoJSON"),
+        ("a.geojson", lambda p: p.write_text("{"), "cannot be read as JSON"),
         ("a.geojson", lambda p: _json(p, {"features": 3}), "no list of features"),
-        ("a.geojson", lambda p: _json(p, {"features": [{"geometry": {"type": "Polygon", "coordinates": [[1]]}}]}), "malformed"),
+        ("a.geojson", lambda p: _json(p, {"features": [{"geometry": {"type": "Polygon", "coordinates": [[1]]}}]}), "cannot be read as GeoJSON"),
         ("a.json", lambda p: _json(p, {"pores": []}), "no label format that is read"),
-        ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "points": [[1, 2]]}]}), "an outline is no polygon"),
-        ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "points": [[1, None], [2, 3], [4, 5]]}]}), "an outline is no polygon"),
+        ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "points": [[1, 2]]}]}), "cannot be read as LabelMe"),
+        ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "points": [[1, None], [2, 3], [4, 5]]}]}), "cannot be read as LabelMe"),
         ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "shape_type": "circle", "points": [[1, 2]]}]}), "wants two points"),
-        ("a.json", lambda p: _json(p, {"shapes": [{"label": "grain", "points": [[1, 2], [9, 2], [9, 9]]}]}), r"no class means pore; found grain \(1\)"),
+        ("a.json", lambda p: _json(p, {"shapes": [{"label": "grain", "points": [[1, 2], [9, 2], [9, 9]]}]}), r"class 'grain' is neither pore, matrix nor unknown; found grain \(1\)"),
     ],
 )  # fmt: skip
 def test_a_bad_label_is_one_line_that_names_it(tmp_path, name, write, message):
@@ -222,7 +210,7 @@ def test_a_bad_label_is_one_line_that_names_it(tmp_path, name, write, message):
 def test_outlines_that_miss_the_image_are_refused(tmp_path):
     far = {"label": "pore", "points": [[500, 500], [510, 500], [510, 510]]}
     (tmp_path / "a.json").write_text(json.dumps({"shapes": [far]}))
-    with pytest.raises(PoresegError, match="all outlines lie outside the image"):
+    with pytest.raises(PoresegError, match="all regions lie outside the image"):
         read(tmp_path / "a.json")
 
 
@@ -246,14 +234,8 @@ def test_where_there_is_no_specimen_the_label_is_unknown(tmp_path):
     valid[:4] = False
     write_raster(tmp_path / "r.tif", PORE, valid=valid)
     Image.fromarray(PORE).save(tmp_path / "a.png")
-    rasterise(
-        tmp_path / "a.png",
-        tmp_path / "r.tif",
-        tmp_path / "l.tif",
-        pore=[],
-        unknown=[],
-        value_255="pore",
-    )
+    rasterise([tmp_path / "a.png"], tmp_path / "r.tif", tmp_path / "l.tif", image="a.png",
+              **asdict(CLASSES))  # fmt: skip
     with open_raster(tmp_path / "l.tif") as label:
         assert (label.band()[:4] == 255).all()
         np.testing.assert_array_equal(label.band()[4:], PORE[4:])

@@ -10,13 +10,13 @@ import segmentation_models_pytorch as smp
 import skimage.data
 import timm
 import torch
+from conftest import ingest_array
 from safetensors.torch import load_file, save_file
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from skimage.transform import resize
 
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.files import read_json
-from poreseg.images.ingest import ingest
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.tiles import tile
 from poreseg.learning import encoder as encoders
@@ -199,14 +199,7 @@ def specimen(tmp_path):
     label = np.zeros((100, 140), np.uint8)
     label[10:40, 100:130] = 1
     label[:, :20] = 255
-    write_raster(tmp_path / "raw.tif", np.where(label == 1, 200, 50).astype(np.uint8))
-    ingest(
-        tmp_path / "raw.tif",
-        tmp_path / "r.tif",
-        pixel_size_um=None,
-        low_percentile=0,
-        high_percentile=100,
-    )
+    ingest_array(tmp_path / "r.tif", np.where(label == 1, 200, 50).astype(np.uint8))
     write_raster(tmp_path / "l.tif", label)
     tile("a", tmp_path / "l.tif", tmp_path / "t.csv", size=32)
     write_pipeline(tmp_path / "p.json", **PLAIN)
@@ -368,14 +361,7 @@ def test_the_mean_over_turns_and_flips_does_not_depend_on_orientation():
 @pytest.mark.parametrize("tta", [False, True])
 def test_any_size_of_raster_is_predicted(model, tmp_path, shape, tta):
     noise = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
-    write_raster(tmp_path / "raw.tif", noise)
-    ingest(
-        tmp_path / "raw.tif",
-        tmp_path / "r.tif",
-        pixel_size_um=None,
-        low_percentile=0,
-        high_percentile=100,
-    )
+    ingest_array(tmp_path / "r.tif", noise)
     with open_raster(tmp_path / "r.tif") as raster:
         found = predict_raster(
             [model, model], raster, window=128, overlap=0.25, batch=3, tta=tta, precision="32-true"

@@ -25,12 +25,14 @@ def make(tmp_path, images, labels, table=None):
 
 
 def sample(name, specimen=None, role="unassigned", suffix=".tif"):
-    return Sample(name, Path(f"{name}{suffix}"), Path(f"{name}.png"), specimen or name, None, role)
+    return Sample(
+        name, Path(f"{name}{suffix}"), (Path(f"{name}.png"),), specimen or name, role=role
+    )
 
 
 def test_labels_find_their_images_by_name(tmp_path):
     folder = make(tmp_path, ["a.tif", "b.ome.tif", "c.jpg"], ["a.geojson", "b.png"])
-    found = {s.name: (s.label.name if s.label else None, s.role) for s in read_study(folder)}
+    found = {s.name: (s.labels[0].name if s.labels else None, s.role) for s in read_study(folder)}
     assert found == {
         "a": ("a.geojson", "unassigned"), "b": ("b.png", "unassigned"), "c": (None, "unlabelled"),
     }  # fmt: skip
@@ -42,15 +44,15 @@ def test_samples_csv_overrides(tmp_path):
         "image,label,specimen,pixel_size_um,split\nb.tif,x.png,S1,0.5,test\n",
     )  # fmt: skip
     a, b = read_study(folder)
-    assert (a.specimen, a.pixel_size_um, a.label.name) == ("a", None, "a.png")
-    assert (b.specimen, b.pixel_size_um, b.label.name, b.role) == ("S1", 0.5, "x.png", "test")
+    assert (a.specimen, a.pixel_size_um, a.labels[0].name) == ("a", None, "a.png")
+    assert (b.specimen, b.pixel_size_um, b.labels[0].name, b.role) == ("S1", 0.5, "x.png", "test")
 
 
 @pytest.mark.parametrize(
     ("images", "labels", "table", "message"),
     [
         ([], [], None, "no images in"),
-        (["a.tif", "a.png"], [], None, "two images are named a: a.png and a.tif"),
+        (["a.tif", "a.png"], [], None, "two images are named a: .*a.png and .*a.tif; rename one"),
         (["a.tif"], ["a.json", "a.png"], None, "two labels are named a"),
         (["a.tif"], ["b.png"], None, r"b.png: there is no image of that name"),
         (

@@ -1,5 +1,6 @@
 """The poreseg command: what a user does around a build, or without one."""
 
+import sys
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,16 +11,24 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from poreseg.config import Params, read_params
-from poreseg.errors import PoresegError, PoresegWarning, told_in_one_line
+from poreseg.config import read_params
+from poreseg.errors import PoresegError, PoresegWarning, nearest, told_in_one_line
 from poreseg.split import split_study
-from poreseg.study import Sample, Study, read_study, stem
+from poreseg.study import read_study, unique
 
 app = typer.Typer(
     help="Pore segmentation from a few labelled images.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 160)  # a log has no edge to wrap at
+TEXT = (
+    "size",
+    "um/px",
+    "specimen",
+    "role",
+    "label",
+    "understood as",
+)  # columns of a table that are no numbers
 
 
 def main() -> None:
@@ -31,7 +40,7 @@ def main() -> None:
 @app.command()
 def predict(
     images: Annotated[
-        list[Path], typer.Argument(help="TIFF, PNG or JPEG images.", metavar="IMAGE...")
+        list[Path], typer.Argument(help="Images of any format that is read.", metavar="IMAGE...")
     ],
     model: Annotated[
         Path, typer.Option("--model", "-m", help="A model folder, e.g. results/model/fold-0.")
@@ -56,9 +65,10 @@ def predict(
 
     settings = read_params(params or _default_params())
     cutoff = threshold if threshold is not None else settings.segment.threshold
-    names = _names(images)
+    names = unique(images, "images")
     card = load_model(model, torch.device("cpu")).card  # a wrong folder is an error before any work
-    levels = {key: card[key] for key in ("low_percentile", "high_percentile")}
+    reading = settings.ingest.model_dump()
+    reading |= {key: card[key] for key in ("low_percentile", "high_percentile")}
     failed = []
     masks: dict[str, Path] = {}
     tables: list[Path] = []
@@ -70,7 +80,7 @@ def predict(
             )
             mask, table = out / "masks" / f"{name}.tif", out / "pores" / f"{name}.csv"
             try:
-                ingest(image, raster, pixel_size_um=pixel_size_um, **levels)
+                ingest(image, raster, pixel_size_um=pixel_size_um, **reading)
             except PoresegError as error:  # the other images are still done
                 failed.append(str(error))
                 continue
@@ -89,7 +99,7 @@ def predict(
         _print_porosity(out / "porosity.csv")
         console.print(f"masks in {out / 'masks'}, pores in blue in {out / 'overlays'}")
     for message in failed:
-        console.print(f"error: {message}", style="red", highlight=False, soft_wrap=True)
+        _say(f"error: {message}", "red")
     if failed:
         raise typer.Exit(1)
 
@@ -98,21 +108,76 @@ def predict(
 def check(
     study: Annotated[Path | None, typer.Argument(help="A study folder; else data/raw.")] = None,
     params: Annotated[Path, typer.Option(help="The params to check with.")] = Path("params.yaml"),
+    sheet: Annotated[
+        Path, typer.Option(help="Picture of all labels over their images, to write.")
+    ] = Path("results/check.png"),
 ) -> None:
-    """Read a whole study, train nothing, and say how each file is understood."""
+    """Read a whole study, train nothing, say how each file is understood, and show it."""
+    from poreseg.check import check_sample, contact_sheet
+
     settings = read_params(params)
     folder = study or Path("data/raw")
     split = split_study(read_study(folder), folder, **settings.split.model_dump())
-    problems = _check_images(split, settings)
+    table = _table("image", "size", "um/px", "specimen", "role", "label", "understood as", "pore")
+    problems, cells = [], []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", PoresegWarning)
+        for sample in split.samples:
+            try:
+                found = check_sample(sample, settings)
+                table.add_row(*found.row)
+                cells.append(found.picture)
+            except PoresegError as error:
+                problems.append(str(error))
+                table.add_row(
+                    sample.name,
+                    "",
+                    "",
+                    sample.specimen,
+                    sample.role,
+                    "",
+                    "[red]cannot be used[/]",
+                )
+    console.print(table)
+    for warning in told:
+        if issubclass(warning.category, PoresegWarning):
+            _say(f"warning: {warning.message}", "yellow")
     for problem in problems:
-        console.print(problem, style="red", highlight=False, soft_wrap=True)
+        _say(problem, "red")
+    if cells:
+        contact_sheet(cells, sheet)
+        _say(f"labels over their images: {sheet}")
     if problems:
         raise PoresegError(
             f"{len(problems)} of {len(split.samples)} images cannot be used, see above"
         )
-    console.print(
-        f"{folder}: ready to run: snakemake --cores all --config study={folder}", highlight=False
-    )
+    _say(f"{folder}: ready to run: snakemake --cores all --config study={folder}")
+
+
+@app.command()
+def convert(
+    label: Annotated[Path, typer.Argument(help="A label of any format that is read.")],
+    image: Annotated[Path, typer.Option(help="The image that it belongs to.")],
+    to: Annotated[str, typer.Option(help="mask, geojson, labelme or coco.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    params: Annotated[Path | None, typer.Option(help="A params.yaml; else the defaults.")] = None,
+) -> None:
+    """Write a label in another format: the way back into the labelling tool."""
+    from poreseg.images.registry import open_image
+    from poreseg.labels.label import Classes, Grid
+    from poreseg.labels.rasterise import read_label
+    from poreseg.labels.write import FORMS, write_label
+
+    if to not in FORMS:
+        raise PoresegError(f"--to {to}{nearest(to, FORMS)}; wanted {', '.join(FORMS)}")
+    if out.resolve() in (label.resolve(), image.resolve()):
+        raise PoresegError(f"{out} is read from; name another file")
+    settings = read_params(params or _default_params())
+    with open_image(image) as source:
+        grid = Grid(source.height, source.width, source.crs, source.transform, image.name)
+    found = read_label([label], grid, Classes(**settings.rasterise.model_dump()))
+    write_label(out, found.values, grid, to)
+    _say(f"{label} ({found.understood}) is in {out}")
 
 
 @app.command()
@@ -144,68 +209,18 @@ def _default_params() -> Path:
     return here if here.is_file() else Path(__file__).parents[2] / "params.yaml"
 
 
-def _names(images: list[Path]) -> dict[str, Path]:
-    """Images by name; two of one name would overwrite each other's results."""
-    names: dict[str, Path] = {}
-    for image in images:
-        name = stem(image)
-        if name in names:
-            raise PoresegError(
-                f"two images are named {name}: {names[name]} and {image}; rename one"
-            )
-        names[name] = image
-    return names
+def _say(message: str, style: str | None = None) -> None:
+    console.print(message, style=style, highlight=False, soft_wrap=True, markup=False)
 
 
-def _check_images(study: Study, settings: Params) -> list[str]:
-    """Print one row an image and return the problems."""
-    problems: list[str] = []
+def _table(first: str, *columns: str) -> Table:
+    """A table without lines, numbers to the right."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("image", "size", "pixels", "specimen", "role", "label", "understood as", "pore"):
-        table.add_column(column, justify="right" if column in ("size", "pore") else "left")
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", PoresegWarning)
-        for sample in study.samples:
-            try:
-                table.add_row(sample.name, *_row(sample, settings))
-            except PoresegError as error:
-                problems.append(str(error))
-                table.add_row(
-                    sample.name,
-                    "",
-                    "",
-                    sample.specimen,
-                    sample.role,
-                    "",
-                    "[red]cannot be used[/]",
-                    "",
-                )
-    console.print(table)
-    for warning in told:
-        if issubclass(warning.category, PoresegWarning):
-            console.print(
-                f"warning: {warning.message}", style="yellow", highlight=False, soft_wrap=True
-            )
-    return problems
-
-
-def _row(sample: Sample, settings: Params) -> list[str]:
-    from poreseg.images.ingest import load_image
-    from poreseg.labels.label import Classes, Grid
-    from poreseg.labels.rasterise import read_label
-    from poreseg.labels.registry import reader_of
-
-    picture = load_image(sample.image)
-    height, width = picture.shape
-    pixels = f"{picture.bands.shape[0]} x {picture.bands.dtype}"
-    row = [f"{width} x {height}", pixels, sample.specimen, sample.role]
-    if sample.label is None:
-        return [*row, "", "", ""]
-    grid = Grid(height, width, picture.crs, picture.transform)
-    label = read_label(sample.label, grid, Classes(**settings.rasterise.model_dump()))
-    known = label.values[picture.valid & (label.values != 255)]
-    share = f"{np.mean(known == 1):.1%}" if known.size else "unknown"
-    return [*row, reader_of(sample.label).NAME, label.understood, share]
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="left" if column in TEXT else "right",
+                         no_wrap=column != "understood as")  # fmt: skip
+    return table
 
 
 def _length(value: float, unit: str) -> str:
@@ -215,9 +230,7 @@ def _length(value: float, unit: str) -> str:
 def _print_porosity(path: Path) -> None:
     from poreseg.tables import read_table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("image", "porosity", "pores", "median diameter"):
-        table.add_column(column, justify="left" if column == "image" else "right")
+    table = _table("image", "porosity", "pores", "median diameter")
     for _, row in read_table(path).iterrows():
         unit = "um" if np.isfinite(row["pixel_size_um"]) else "px"
         table.add_row(row["image"], f"{row['porosity']:.1%}", str(row["pores"]),

@@ -30,12 +30,17 @@ class Split(Section):
 class Ingest(Section):
     low_percentile: Annotated[float, Field(ge=0, lt=50)]
     high_percentile: Annotated[float, Field(gt=50, le=100)]
+    data_bar: Literal["auto", "none"]
+    border: Literal["auto", "none"]
 
 
 class Rasterise(Section):
-    pore: list[str]
-    unknown: list[str]
+    pore: list[str | int]
+    matrix: list[str | int]
+    unknown: list[str | int]
+    other: Literal["error", "matrix", "pore", "unknown"]
     value_255: Literal["pore", "unknown"]
+    sparse: bool
 
 
 class Tile(Section):

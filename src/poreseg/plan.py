@@ -56,13 +56,19 @@ class Plan:
         """A path under the results folder, wildcards and all."""
         return f"{self.results}/{path}"
 
+    def reading(self, image: str) -> dict[str, Any]:
+        """What samples.csv says of how an image is read."""
+        s = self.study[image]
+        return {"pixel_size_um": s.pixel_size_um, "channel": s.channel, "plane": s.plane,
+                "data_bar_px": s.data_bar_px}  # fmt: skip
+
     def models_of(self, image: str) -> list[str]:
         """Model folders that predict an image."""
         return [f"{self.results}/model/fold-{fold}" for fold in self.study.seen_by(image)]
 
     def split_table(self) -> list[list[Any]]:
         """Image, role and held-out fold of every labelled image."""
-        return [[s.name, s.role, s.fold] for s in self.study.samples if s.label]
+        return [[s.name, s.role, s.fold] for s in self.study.samples if s.labels]
 
 
 def _check_apart(study: Path, results: Path) -> None:

@@ -38,7 +38,7 @@ def split_study(
     def group(sample: Sample) -> str:
         return sample.specimen if by == "specimen" else sample.name
 
-    labelled = [sample for sample in samples if sample.label]
+    labelled = [sample for sample in samples if sample.labels]
     if not labelled:
         raise PoresegError(f"no labels in {Path(folder) / 'labels'}: {HOW_TO_FILL}")
     test = {group(s) for s in labelled if s.role == "test"}
@@ -66,7 +66,7 @@ def split_study(
 
     def assigned(sample: Sample) -> Sample:
         name = group(sample)
-        if not sample.label:
+        if not sample.labels:
             return sample
         if name in test:
             return replace(sample, role="test")

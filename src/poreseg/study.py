@@ -6,10 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poreseg.errors import PoresegError, nearest, warn
+from poreseg.files import stem
+from poreseg.images import registry as image_formats
+from poreseg.labels import registry as label_formats
+from poreseg.labels.rasterise import class_of
 
-IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".geojson", ".json", ".jpg", ".jpeg")
-COLUMNS = ("image", "label", "specimen", "pixel_size_um", "split")
+COLUMNS = (
+    "image",
+    "label",
+    "specimen",
+    "pixel_size_um",
+    "split",
+    "channel",
+    "plane",
+    "data_bar_px",
+)
 HOW_TO_FILL = "put images into images/ and their labels, under the same names, into labels/"
 
 
@@ -17,15 +28,19 @@ HOW_TO_FILL = "put images into images/ and their labels, under the same names, i
 class Sample:
     """One image of the study.
 
-    `role` says what its label is for: "train", "validation", "test", or "unlabelled".
+    `labels` is the file of its label, or one for each class, or none. `channel`, `plane` and
+    `data_bar_px` are as in samples.csv, None where it says nothing. `role` says what its label is for: "train", "validation", "test", or "unlabelled".
     `fold` is the fold whose model does not learn from it, None where all models may.
     """
 
     name: str
     image: Path
-    label: Path | None
+    labels: tuple[Path, ...]
     specimen: str
-    pixel_size_um: float | None
+    pixel_size_um: float | None = None
+    channel: tuple[int, ...] | None = None
+    plane: int | None = None
+    data_bar_px: int | None = None
     role: str = "train"
     fold: int | None = None
 
@@ -49,7 +64,7 @@ class Study:
     @property
     def labelled(self) -> list[str]:
         """The images that have a label, in the same order."""
-        return [sample.name for sample in self.samples if sample.label]
+        return [sample.name for sample in self.samples if sample.labels]
 
     def seen_by(self, name: str) -> list[int]:
         """Folds whose models predict an image.
@@ -61,15 +76,6 @@ class Study:
         return [fold] if self.folds > 1 and fold is not None else list(range(self.folds))
 
 
-def stem(path: Path | str) -> str:
-    """The name that joins image and label: the file name up to the format's suffixes."""
-    name = Path(path).name
-    for suffix in (".ome.tif", ".ome.tiff"):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return Path(name).stem
-
-
 def holds_images(folder: Path) -> bool:
     """Whether someone has put files into a study's images, of whatever format."""
     images = folder / "images"
@@ -77,7 +83,10 @@ def holds_images(folder: Path) -> bool:
 
 
 def read_study(folder: Path | str) -> list[Sample]:
-    """List a study's images with their labels; nothing is opened but samples.csv.
+    """List a study's images with their labels.
+
+    Nothing is opened but samples.csv and labels whose names are no image's: they may be
+    labels of several images.
 
     Raises
     ------
@@ -86,8 +95,8 @@ def read_study(folder: Path | str) -> list[Sample]:
         column, image, label, size or split in samples.csv.
     """
     folder = Path(folder)
-    images = _files(folder / "images", IMAGE_SUFFIXES, "image")
-    labels = _files(folder / "labels", LABEL_SUFFIXES, "label")
+    images = _files(folder / "images", image_formats.SUFFIXES, "image")
+    labels = _files(folder / "labels", label_formats.SUFFIXES, "label")
     if not images:
         raise PoresegError(f"no images in {folder / 'images'}: {HOW_TO_FILL}")
     return list_samples(images, labels, _read_rows(folder / "samples.csv"), folder)
@@ -97,46 +106,75 @@ def list_samples(
     images: Sequence[Path], labels: Sequence[Path], rows: dict[str, dict[str, str]], folder: Path
 ) -> list[Sample]:
     """Join images, labels and the rows of samples.csv (by image file name)."""
-    by_stem = _unique(images, "images")
-    label_of = _unique(labels, "labels")
+    by_stem = unique(images, "images")
     table = folder / "samples.csv"
     for name in rows:
         if name not in {image.name for image in images}:
             hint = nearest(name, [image.name for image in images])
             raise PoresegError(f"{table}: no image {name} in {folder / 'images'}{hint}")
-    samples = [
-        _sample(image, label_of.get(name), rows.get(image.name, {}), labels, table)
+    named = {image.name: _named(rows.get(image.name, {}), labels, table) for image in images}
+    taken = {label for label in named.values() if label}
+    found = _matched(by_stem, [label for label in labels if label not in taken], folder)
+    return [
+        _sample(image, (label,) if (label := named[image.name]) else found.get(name, ()),
+                rows.get(image.name, {}), table)
         for name, image in sorted(by_stem.items())
-    ]
-    used = {sample.label for sample in samples}
-    for label in labels:
-        if label not in used:
-            hint = nearest(stem(label), by_stem)
-            raise PoresegError(
-                f"{label}: there is no image of that name in {folder / 'images'}{hint}; "
-                "rename the label or add its image"
-            )
-    return samples
+    ]  # fmt: skip
+
+
+def _matched(
+    images: dict[str, Path], labels: Sequence[Path], folder: Path
+) -> dict[str, tuple[Path, ...]]:
+    """Labels of each image: by name, by name and class, or in a file of several images."""
+    unique([label for label in labels if stem(label) in images], "labels")
+    found: dict[str, tuple[Path, ...]] = {}
+    for label in sorted(labels, key=lambda label: stem(label) not in images):
+        names = [stem(label)] if stem(label) in images else _owners(label, images, folder)
+        for name in names:
+            others = found.get(name, ())
+            if others and class_of(others[0], images[name].name) is None:
+                raise PoresegError(f"{others[0]} and {label} both label {images[name].name}; take one "
+                                   "away, or name the one that counts as label in samples.csv")  # fmt: skip
+            found[name] = (*others, label)
+    return found
+
+
+def _owners(label: Path, images: dict[str, Path], folder: Path) -> list[str]:
+    """Images that a label is of whose name is not theirs."""
+    of_class = [name for name, image in images.items() if class_of(label, image.name)]
+    if of_class:
+        return [max(of_class, key=len)]
+    held = {stem(name) for name in label_formats.images_in(label)} if label.is_file() else set()
+    if owners := sorted(held & images.keys()):
+        return owners
+    if held:
+        raise PoresegError(f"{label}: labels {len(held)} images ({', '.join(sorted(held)[:3])}, ...), "
+                           f"none of which is in {folder / 'images'}")  # fmt: skip
+    raise PoresegError(
+        f"{label}: there is no image of that name in {folder / 'images'}"
+        f"{nearest(stem(label), images)}; rename the label or add its image"
+    )
 
 
 def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
     if not folder.is_dir():
         return []
-    files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
+    files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")
+             and p.suffix.lower() not in label_formats.SIDECARS]  # fmt: skip
     for path in files:
         if path.suffix.lower() not in suffixes:
             warn(f"{path}: left out, no {what} format that is read ({' '.join(suffixes)})")
     return [path for path in files if path.suffix.lower() in suffixes]
 
 
-def _unique(paths: Iterable[Path], where: str) -> dict[str, Path]:
+def unique(paths: Iterable[Path], where: str) -> dict[str, Path]:
     """Paths by stem; a stem that comes twice is an error."""
     found: dict[str, Path] = {}
     for path in paths:
         name = stem(path)
         if name in found:
             raise PoresegError(
-                f"two {where} are named {name}: {found[name].name} and {path.name}; rename one"
+                f"two {where} are named {name}: {found[name]} and {path}; rename one"
             )
         if set(name) & set("{}"):
             raise PoresegError(f"{path}: braces in a file name; rename it")
@@ -144,27 +182,52 @@ def _unique(paths: Iterable[Path], where: str) -> dict[str, Path]:
     return found
 
 
-def _sample(
-    image: Path, label: Path | None, row: dict[str, str], labels: Sequence[Path], table: Path
-) -> Sample:
-    if named := row.get("label"):
-        label = next((path for path in labels if path.name == named), None)
-        if label is None:
-            hint = nearest(named, [path.name for path in labels])
-            raise PoresegError(f"{table}: no label {named} in labels/{hint}")
+def _named(row: dict[str, str], labels: Sequence[Path], table: Path) -> Path | None:
+    """The label that samples.csv names for an image."""
+    if not (name := row.get("label")):
+        return None
+    found = next((path for path in labels if path.name == name), None)
+    if found is None:
+        hint = nearest(name, [path.name for path in labels])
+        raise PoresegError(f"{table}: no label {name} in labels/{hint}")
+    return found
+
+
+def _sample(image: Path, labels: tuple[Path, ...], row: dict[str, str], table: Path) -> Sample:
     split = row.get("split") or ""
     if split not in ("", "train", "test"):
         raise PoresegError(
             f"{table}: split of {image.name} is '{split}'; wanted train, test or empty"
         )
+    plane = _counts("plane", row, image.name, table, 1)
+    bar = _counts("data_bar_px", row, image.name, table, 0)
     return Sample(
         name=stem(image),
         image=image,
-        label=label,
+        labels=labels,
         specimen=row.get("specimen") or stem(image),
         pixel_size_um=_size(row.get("pixel_size_um"), image.name, table),
-        role=(split or "unassigned") if label else "unlabelled",
+        channel=_counts("channel", row, image.name, table, 1),
+        plane=plane[0] if plane else None,
+        data_bar_px=bar[0] if bar else None,
+        role=(split or "unassigned") if labels else "unlabelled",
     )
+
+
+def _counts(
+    column: str, row: dict[str, str], image: str, table: Path, least: int
+) -> tuple[int, ...] | None:
+    """Whole numbers of a cell, one or (of channels) several with blanks between."""
+    if not (cell := row.get(column)):
+        return None
+    parts = cell.replace(",", " ").split()
+    several = column == "channel"
+    if all(part.isdecimal() and int(part) >= least for part in parts) and (
+        several or len(parts) == 1
+    ):
+        return tuple(map(int, parts))
+    wanted = "1, or 1 2 3" if several else f"a whole number from {least} on"
+    raise PoresegError(f"{table}: {column} of {image} is '{cell}'; wanted {wanted}")
 
 
 def _size(text: str | None, image: str, table: Path) -> float | None:

@@ -7,6 +7,6 @@ with told_in_one_line(snakemake.log[0]):
     ingest(
         snakemake.input.image,
         snakemake.output.raster,
-        pixel_size_um=snakemake.params.pixel_size_um,
+        **snakemake.params.sample,
         **snakemake.params.settings,
     )

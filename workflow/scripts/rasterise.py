@@ -5,8 +5,9 @@ from poreseg.labels.rasterise import rasterise
 
 with told_in_one_line(snakemake.log[0]):
     rasterise(
-        snakemake.input.label,
+        snakemake.input.labels,
         snakemake.input.raster,
         snakemake.output.label,
+        image=snakemake.params.image,
         **snakemake.params.settings,
     )

@@ -1,6 +1,6 @@
 """The specimens of the demo study, and the files that a user would have of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rasterio.features import shapes as outlines
 
 from poreseg.demo import fields
 from poreseg.demo.looks import LOOKS, core
-from poreseg.files import whole, write_json, write_text
+from poreseg.files import whole, write_text
+from poreseg.labels.label import Grid
+from poreseg.labels.write import write_label
 from poreseg.study import Sample, list_samples
 
 FORMS = {
@@ -120,7 +121,7 @@ def samples(folder: Path, specimens: Sequence[Specimen] = SPECIMENS) -> list[Sam
 
 def files(folder: Path, specimens: Sequence[Specimen] = SPECIMENS) -> list[str]:
     """All files of the study, known before it is drawn."""
-    found = [str(path) for s in samples(folder, specimens) for path in (s.image, s.label)]
+    found = [str(path) for s in samples(folder, specimens) for path in (s.image, *s.labels)]
     return [*found, str(folder / "samples.csv")]
 
 
@@ -161,47 +162,5 @@ def save_image(path: Path, image: NDArray[np.float32], bits: int) -> None:
 
 def save_label(path: Path, label: NDArray[np.uint8], image: str) -> None:
     """Save a label as GeoJSON, LabelMe JSON or a mask PNG, by the suffix; all are exact."""
-    if path.suffix == ".geojson":
-        features = [
-            {"type": "Feature", "properties": {"class": "pore"}, "geometry": geometry}
-            for geometry in _outlines(label)
-        ]
-        write_json(path, {"type": "FeatureCollection", "features": features})
-    elif path.suffix == ".json":
-        height, width = label.shape
-        write_json(path, {
-            "version": "5.5.0", "flags": {}, "shapes": list(_labelme_shapes(label)),
-            "imagePath": f"../images/{image}", "imageData": None,
-            "imageHeight": height, "imageWidth": width,
-        })  # fmt: skip
-    else:
-        values = label if (label == 255).any() else label * 255
-        with whole(path) as temporary:
-            Image.fromarray(values.astype(np.uint8)).save(temporary)
-
-
-def _outlines(label: NDArray[np.uint8]) -> Iterator[dict[str, Any]]:
-    """Polygons along the pixels' borders, so that they give back exactly the pixels."""
-    for geometry, _ in outlines(label, mask=label == 1, connectivity=4):
-        yield geometry
-
-
-def _labelme_shapes(label: NDArray[np.uint8]) -> Iterator[dict[str, Any]]:
-    """LabelMe has no holes: a hole is a later shape of class matrix, an island in it later still.
-
-    Rings are written from the largest to the smallest, which nests them rightly.
-    """
-    rings = [
-        (name, ring)
-        for geometry in _outlines(label)
-        for name, ring in zip(["pore"] + ["matrix"] * len(geometry["coordinates"]), geometry["coordinates"],
-                              strict=False)
-    ]  # fmt: skip
-    for name, ring in sorted(rings, key=lambda item: -_area(item[1])):
-        yield {"label": name, "points": [list(point) for point in ring[:-1]], "group_id": None,
-               "shape_type": "polygon", "flags": {}}  # fmt: skip
-
-
-def _area(ring: Sequence[Sequence[float]]) -> float:
-    x, y = np.array(ring).T
-    return float(abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2)
+    form = {".geojson": "geojson", ".json": "labelme"}.get(path.suffix, "mask")
+    write_label(path, label, Grid(label.shape[0], label.shape[1], image=image), form)

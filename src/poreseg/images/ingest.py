@@ -1,110 +1,113 @@
-"""Ingest: any raw image becomes a canonical raster."""
+"""Ingest: any raw image becomes a canonical raster, strip by strip."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from poreseg.errors import PoresegError, warn
 from poreseg.files import sha256
-from poreseg.images.raster import Picture, load_picture, write_raster
+from poreseg.images import scale
+from poreseg.images.frame import Frame, Overview, find_frame, overview
+from poreseg.images.raster import new_raster, to_rasterio
+from poreseg.images.registry import open_image
+from poreseg.images.source import Choice, Source
 
 
 def ingest(
     image: Path | str,
     raster: Path | str,
     *,
-    pixel_size_um: float | None,
+    pixel_size_um: float | None = None,
+    channel: Sequence[int] | None = None,
+    plane: int | None = None,
+    data_bar_px: int | None = None,
     low_percentile: float,
     high_percentile: float,
+    data_bar: Literal["auto", "none"],
+    border: Literal["auto", "none"],
 ) -> None:
-    """Write the canonical raster of an image.
+    """Write the canonical raster of an image. Memory does not grow with the image's height.
 
     Parameters
     ----------
     image
-        TIFF, GeoTIFF, PNG or JPEG with 1 or 3 bands, with or without alpha.
+        Of any format in `poreseg.images.registry`.
     raster
-        GeoTIFF to write: the same dtype, bands and georeference, tiled and compressed.
-    pixel_size_um
-        Side of a pixel as samples.csv gives it; None takes it from a projected CRS.
+        GeoTIFF to write: the same dtype, bands and georeference, tiled and compressed; its
+        mask leaves out nodata, data bar and borders.
+    pixel_size_um, channel, plane, data_bar_px
+        As samples.csv gives them; None takes what the file says.
     low_percentile, high_percentile
-        Of the valid pixels over all bands; the levels that become black and white.
+        Of the specimen's values over all bands; the levels that become black and white.
+    data_bar, border
+        "auto" finds them, "none" takes the whole image for specimen.
 
     Raises
     ------
     PoresegError
-        The image cannot be read, has another number of bands, or shows nothing.
+        The image cannot be read, has no such channel or plane, or shows nothing.
     """
-    picture = load_image(image)
-    low, high = gray_levels(picture, low_percentile, high_percentile)
-    size = pixel_size_um or _size_from_crs(picture)
-    tags = {"LOW": low, "HIGH": high, "SOURCE_SHA256": sha256(image),
-            "LOW_PERCENTILE": low_percentile, "HIGH_PERCENTILE": high_percentile}  # fmt: skip
-    write_raster(
-        raster,
-        picture.bands,
-        valid=picture.valid,
-        crs=picture.crs,
-        transform=picture.transform,
-        tags=tags | ({"PIXEL_SIZE_UM": size} if size else {}),
-    )
+    choice = Choice(tuple(channel) if channel else None, plane)
+    with open_image(image, choice) as source:
+        view, frame = look(source, data_bar=data_bar, border=border, data_bar_px=data_bar_px)
+        low, high = gray_levels(view, low_percentile, high_percentile)
+        size, size_from = scale.choose(source.scales, pixel_size_um, str(source.path))
+        tags = {"LOW": low, "HIGH": high, "SOURCE_SHA256": sha256(image),
+                "LOW_PERCENTILE": low_percentile, "HIGH_PERCENTILE": high_percentile}  # fmt: skip
+        tags |= {"PIXEL_SIZE_UM": size, "PIXEL_SIZE_FROM": size_from} if size else {}
+        tags |= {"FRAME": str(frame)} if frame else {}
+        shape = (len(view.bands), source.height, source.width)
+        nan = 0
+        with new_raster(raster, shape, view.bands.dtype, crs=source.crs,
+                        transform=source.transform, tags=tags) as target:  # fmt: skip
+            for window, picture in source.strips():
+                bands, part = picture.bands, to_rasterio(window)
+                target.write(bands, window=part)
+                target.write_mask(frame.within(window, picture, source), window=part)
+                nan += int(np.isnan(bands).any(axis=0).sum()) if bands.dtype.kind == "f" else 0
+    if nan:
+        share = nan / (source.height * source.width)
+        warn(f"{image}: {nan} NaN pixels ({share:.1%}) are taken as no specimen")
 
 
-def load_image(path: Path | str) -> Picture:
-    """Read an image and make sure that there is something to see in it.
+def look(
+    source: Source, *, data_bar: str, border: str, data_bar_px: int | None
+) -> tuple[Overview, Frame]:
+    """See an image as a whole: what of it is specimen (`valid` of the overview), and its frame.
 
-    A colour table is replaced by its colours; NaN pixels are no specimen, said aloud.
+    Raises
+    ------
+    PoresegError
+        It has neither one nor three bands, or there is nothing to see.
     """
-    picture = load_picture(path)
-    if picture.palette:
-        picture = _with_colours(picture, picture.palette)
-    bands = picture.bands
-    if bands.shape[0] not in (1, 3):
+    view = overview(source)
+    if len(view.bands) not in (1, 3):
         raise PoresegError(
-            f"{path}: {bands.shape[0]} bands; wanted 1 (gray) or 3 (colour), with or without "
-            "alpha. Export the bands that show the pores"
+            f"{source.path}: {len(view.bands)} bands; wanted 1 (gray) or 3 (colour). Name the ones "
+            "that show the pores as channel in samples.csv"
         )
-    if np.iscomplexobj(bands):
-        raise PoresegError(f"{path}: complex numbers; wanted integers or real numbers")
-    if np.issubdtype(bands.dtype, np.floating) and (nan := int(np.isnan(bands).any(axis=0).sum())):
-        warn(f"{path}: {nan} NaN pixels ({nan / bands[0].size:.1%}) are taken as no specimen")
-    values = bands[:, picture.valid]
-    if not values.size:
-        raise PoresegError(f"{path}: no valid pixel, all are nodata, transparent or NaN")
+    if np.iscomplexobj(view.bands):
+        raise PoresegError(f"{source.path}: complex numbers; wanted integers or real numbers")
+    if not view.valid.any():
+        raise PoresegError(f"{source.path}: no valid pixel, all are nodata, transparent or NaN")
+    values = view.values
     if values.min() == values.max():
         raise PoresegError(
-            f"{path}: all pixels have one value ({values.min()}), there is nothing to see; "
+            f"{source.path}: all pixels have one value ({values.min()}), there is nothing to see; "
             "export it again or take it out of the study"
         )
-    return picture
+    if data_bar_px is not None and data_bar_px >= source.height:
+        raise PoresegError(f"{source.path}: data_bar_px {data_bar_px} is the whole image")
+    frame = find_frame(view, source, data_bar=data_bar, border=border, bar_rows=data_bar_px)
+    return frame.out_of(view, source), frame
 
 
-def gray_levels(picture: Picture, low: float, high: float) -> tuple[float, float]:
+def gray_levels(view: Overview, low: float, high: float) -> tuple[float, float]:
     """Levels that become black and white: two percentiles, or the range where they meet."""
-    values: NDArray[np.floating] = picture.bands[:, picture.valid]
+    values = view.values
     black, white = np.percentile(values, [low, high])
     if black == white:
         black, white = values.min(), values.max()
     return float(black), float(white)
-
-
-def _with_colours(picture: Picture, palette: dict[int, tuple[int, ...]]) -> Picture:
-    table = np.zeros((int(picture.bands.max()) + 1, 3), np.uint8)
-    for value, colour in palette.items():
-        if value < len(table):
-            table[value] = colour[:3]
-    colours = np.moveaxis(table[picture.bands[0]], -1, 0)
-    if (colours == colours[:1]).all():
-        colours = colours[:1]
-    return Picture(np.ascontiguousarray(colours), picture.valid, picture.crs, picture.transform)
-
-
-def _size_from_crs(picture: Picture) -> float | None:
-    """Micrometres per pixel where a projected CRS says so and pixels are square."""
-    if not picture.crs or not picture.crs.is_projected:
-        return None
-    metres = picture.crs.linear_units_factor[1]
-    t = picture.transform
-    width, height = np.hypot(t.a, t.d), np.hypot(t.b, t.e)  # the image may be turned on its map
-    return float(width * metres * 1e6) if np.isclose(width, height) else None

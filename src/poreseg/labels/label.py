@@ -1,54 +1,96 @@
 """What every label reader takes and gives."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.features import rasterize
+from shapely import get_parts
 from shapely.geometry.base import BaseGeometry
 
 from poreseg.classes import MATRIX, PORE, UNKNOWN
-from poreseg.errors import PoresegError, warn
+from poreseg.errors import PoresegError, nearest
+
+MEANINGS = {"pore": PORE, "matrix": MATRIX, "unknown": UNKNOWN}
+FAR = 1e7  # px; coordinates beyond are broken, and overflow in rasterising
+NAMELESS = "no class"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The raster that a label lies on: height, width in px, and where it lies on a map."""
+    """The raster that a label lies on: height, width in px, and where it lies on a map.
+
+    `image` is the name of its image, by which it is found in labels of several images.
+    """
 
     height: int
     width: int
     crs: CRS | None = None
     transform: Affine = field(default_factory=Affine.identity)
+    image: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
         return self.height, self.width
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Class names that mean pore and unknown; every other name is matrix.
+    """What classes mean: names of outlines, values of masks ("2") or colours ("#ff0000").
 
-    `value_255` says what 255 is in a mask of 0 and 255 alone: "pore" or "unknown".
+    `other` is what a class means that is not listed: "error", "matrix", "pore" or "unknown".
+    `value_255` says what 255 is in a mask of 0 and 255 alone: "pore" or "unknown". With
+    `sparse`, what is not marked is unknown and not matrix.
     """
 
-    pore: Sequence[str]
-    unknown: Sequence[str]
-    value_255: str = "pore"
+    pore: Sequence[str | int] = ("pore",)
+    matrix: Sequence[str | int] = ("matrix",)
+    unknown: Sequence[str | int] = ("unknown",)
+    other: Literal["error", "matrix", "pore", "unknown"] = "error"
+    value_255: Literal["pore", "unknown"] = "pore"
+    sparse: bool = False
 
-    def value(self, name: str) -> int:
-        """0 matrix, 1 pore or 255 unknown for a class name, in any case."""
+    def meaning(self, name: str) -> int | None:
+        """0 matrix, 1 pore or 255 unknown for a listed class, in any case; else None."""
         name = name.strip().casefold()
-        if name in {known.casefold() for known in self.pore}:
-            return PORE
-        return UNKNOWN if name in {known.casefold() for known in self.unknown} else MATRIX
+        for meaning, value in MEANINGS.items():
+            if name in {str(known).strip().casefold() for known in getattr(self, meaning)}:
+                return value
+        return None
+
+    def values(self, found: Mapping[str, int], path: Path) -> dict[str, int]:
+        """What each found class means; `found` counts their regions or pixels.
+
+        Raises
+        ------
+        PoresegError
+            A class is not listed, and `other` does not say what such classes are.
+        """
+        known = {name: self.meaning(name) for name in found}
+        strange = [name for name, value in known.items() if value is None]
+        if strange and self.other == "error":
+            listed = [*self.pore, *self.matrix, *self.unknown]
+            raise PoresegError(
+                f"{path}: class '{strange[0]}'{nearest(strange[0], map(str, listed))} is neither pore, "
+                f"matrix nor unknown; found {counted(found)}. Name each in rasterise.pore, .matrix or "
+                ".unknown in params.yaml, or say in rasterise.other what all others are"
+            )
+        return {
+            name: MEANINGS.get(self.other, MATRIX) if value is None else value
+            for name, value in known.items()
+        }
+
+    @property
+    def ground(self) -> int:
+        """What is not marked at all."""
+        return UNKNOWN if self.sparse else MATRIX
 
 
 @dataclass(frozen=True)
@@ -60,76 +102,108 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """An outline in pixel coordinates (x right, y down, 0,0 the raster's top left corner)."""
+class Bitmap:
+    """Pixels of a region: (h, w) bool, with its first row and column in the image."""
 
-    geometry: BaseGeometry
-    name: str | None  # class; None where the file names none
+    row: int
+    col: int
+    pixels: NDArray[np.bool_]
 
 
-def draw(shapes: Sequence[Shape], grid: Grid, classes: Classes, path: Path) -> Label:
-    """Rasterise outlines in the order of the file, a later one over an earlier one.
+@dataclass(frozen=True)
+class Region:
+    """A marked region: an outline in pixel coordinates, or a bitmap; and its class, if any.
 
-    A pixel belongs to an outline that holds its centre: areas are then unbiased, and an
-    outline along pixel borders gives back exactly its pixels. Outlines without a class
-    are pores.
+    Coordinates are x right, y down, with 0, 0 at the top left corner of the first pixel.
+    """
+
+    area: BaseGeometry | Bitmap
+    name: str | None = None
+
+
+def draw(regions: Sequence[Region], grid: Grid, classes: Classes, path: Path) -> Label:
+    """Rasterise regions in the order of the file, a later one over an earlier one.
+
+    A pixel belongs to an outline that holds its centre (not `all_touched`): areas are then
+    unbiased, and an outline along pixel borders gives back exactly its pixels. Where an
+    outline crosses itself, its inside is by the even-odd rule. Regions without a class are
+    pores.
 
     Raises
     ------
     PoresegError
-        There are outlines, and no class among them is named as pore.
+        A class is not known, or all regions lie outside the image.
     """
-    found = Counter(shape.name or "no class" for shape in shapes)
-    value_of = {name: PORE if name == "no class" else classes.value(name) for name in found}
-    if found and PORE not in value_of.values():
-        raise PoresegError(
-            f"{path}: no class means pore; found {_listed(found)}. Name it in rasterise.pore "
-            "in params.yaml"
-        )
-    for name in (name for name, value in value_of.items() if value == MATRIX):
-        if name.casefold() != "matrix":
-            warn(f"{path}: class '{name}' is taken as matrix; name it in params.yaml if it is not")
-    pairs = [
-        (_valid(shape.geometry), value_of[shape.name or "no class"])
-        for shape in shapes
-        if not shape.geometry.is_empty
-    ]
-    values = np.zeros(grid.shape, np.uint8)
-    if pairs:
-        _check_overlap(shapely.GeometryCollection([area for area, _ in pairs]), grid, path)
-        rasterize(pairs, out=values)
-    return Label(values, f"{len(shapes)} outlines: {_listed(found)}" if found else "no outlines")
+    found = Counter(region.name or NAMELESS for region in regions)
+    named = {name: count for name, count in found.items() if name != NAMELESS}
+    value_of = {NAMELESS: PORE} | classes.values(named, path)
+    values = np.full(grid.shape, classes.ground, np.uint8)
+    if not regions:
+        return Label(values, "no regions")
+    _check_place(regions, grid, path)
+    outlines: list[tuple[BaseGeometry, int]] = []
+    for region in regions:
+        value = value_of[region.name or NAMELESS]
+        if isinstance(region.area, Bitmap):
+            _burn(outlines, values)
+            _paint(region.area, value, values)
+        else:  # parts that overlap would cancel each other in one geometry
+            outlines += [(part, value) for part in get_parts(region.area) if not part.is_empty]
+    _burn(outlines, values)
+    return Label(values, f"{len(regions)} regions: {counted(found)}")
 
 
-def _check_overlap(areas: BaseGeometry, grid: Grid, path: Path) -> None:
-    left, top, right, bottom = areas.bounds
+def _burn(outlines: list[tuple[BaseGeometry, int]], values: NDArray[np.uint8]) -> None:
+    """Rasterise the outlines that have come together, and forget them."""
+    if outlines:
+        rasterize(outlines, out=values)
+        outlines.clear()
+
+
+def _paint(bitmap: Bitmap, value: int, values: NDArray[np.uint8]) -> None:
+    """Paint a bitmap, cut to the image."""
+    top, left = max(bitmap.row, 0), max(bitmap.col, 0)
+    pixels = bitmap.pixels[top - bitmap.row :, left - bitmap.col :]
+    target = values[top : top + pixels.shape[0], left : left + pixels.shape[1]]
+    target[pixels[: target.shape[0], : target.shape[1]]] = value
+
+
+def _check_place(regions: Sequence[Region], grid: Grid, path: Path) -> None:
+    boxes = np.array([_box(region.area) for region in regions])
+    boxes = boxes[~np.isnan(boxes).any(axis=1)]
+    if not len(boxes):
+        return
+    (left, top), (right, bottom) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    if not np.abs([left, top, right, bottom]).max() < FAR:
+        raise PoresegError(f"{path}: coordinates of {max(right, bottom, -left, -top):.3g} px are no coordinates; "
+                           "export the label again")  # fmt: skip
     if right <= 0 or bottom <= 0 or left >= grid.width or top >= grid.height:
         raise PoresegError(
-            f"{path}: all outlines lie outside the image: x {left:g} to {right:g} and y {top:g} to "
+            f"{path}: all regions lie outside the image: x {left:g} to {right:g} and y {top:g} to "
             f"{bottom:g} px, the image is {grid.width}x{grid.height}. Export them in the image's "
             "own coordinates (map coordinates if it lies on a map, else pixels)"
         )
 
 
-def polygon(points: Iterable[Any], path: Path) -> BaseGeometry:
-    """A polygon from a list of x, y; raise a `PoresegError` where they are none."""
-    try:
-        array = np.asarray(list(points), dtype=float)
-        if array.ndim != 2 or array.shape[0] < 3 or array.shape[1] < 2:
-            raise ValueError(f"{len(array)} points")
-        if not np.isfinite(array).all():
-            raise ValueError("coordinates that are no numbers")
-        return shapely.Polygon(array[:, :2])
-    except (TypeError, ValueError, shapely.errors.ShapelyError) as error:
+def _box(area: BaseGeometry | Bitmap) -> tuple[float, float, float, float]:
+    if isinstance(area, Bitmap):
+        height, width = area.pixels.shape
+        return area.col, area.row, area.col + width, area.row + height
+    bounds: tuple[float, float, float, float] = area.bounds
+    return bounds
+
+
+def counted(found: Mapping[str, int]) -> str:
+    """Classes with how often each was found, the most frequent first; of many the first ten."""
+    ordered = sorted(found.items(), key=lambda item: -item[1])
+    more = f" and {len(ordered) - 10} more" if len(ordered) > 10 else ""
+    return ", ".join(f"{name} ({count})" for name, count in ordered[:10]) + more
+
+
+def check_size(size: tuple[Any, Any], grid: Grid, path: Path) -> None:
+    """Compare the height and width that a label was drawn on with the image's."""
+    if None not in size and tuple(size) != grid.shape:
         raise PoresegError(
-            f"{path}: an outline is no polygon ({error}); mend it and export again"
-        ) from None
-
-
-def _valid(geometry: BaseGeometry) -> BaseGeometry:
-    """Outlines drawn by hand may cross themselves; both lobes belong to them."""
-    return geometry if geometry.is_valid else shapely.make_valid(geometry)
-
-
-def _listed(found: Counter[str]) -> str:
-    return ", ".join(f"{name} ({count})" for name, count in found.most_common())
+            f"label grid differs from raster: raster {grid.width}x{grid.height}, label drawn on "
+            f"{size[1]}x{size[0]} ({path}). Label the image at full size"
+        )

@@ -1,27 +1,26 @@
-"""LabelMe JSON: polygons, rectangles and circles in pixel coordinates."""
+"""LabelMe JSON: polygons, rectangles, circles and masks in pixel coordinates."""
 
-import json
+import base64
+import io
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import shapely
-from shapely.geometry.base import BaseGeometry
+import numpy as np
+from PIL import Image
 
-from poreseg.errors import PoresegError, warn
-from poreseg.labels.label import Classes, Grid, Label, Shape, draw, polygon
+from poreseg.errors import PoresegError
+from poreseg.labels.documents import load_json
+from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, check_size, draw
+from poreseg.labels.shapes import box, ellipse, no_area, number, parsing, polygon
 
 NAME = "LabelMe"
 
 
 def sniff(path: Path) -> bool:
     """Whether a file is LabelMe's: a JSON object with shapes."""
-    if path.suffix.lower() != ".json":
-        return False
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        return False
+    content = load_json(path)
     return isinstance(content, dict) and "shapes" in content
 
 
@@ -29,34 +28,43 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     """Rasterise the file's shapes, a later one over an earlier one.
 
     Coordinates have 0, 0 at the top left corner of the first pixel. LabelMe has no holes:
-    a hole is a later shape of class matrix.
+    a hole is a later shape of class matrix, or part of a mask.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
-    size = (content.get("imageHeight"), content.get("imageWidth"))
-    if None not in size and size != grid.shape:
-        raise PoresegError(
-            f"label grid differs from raster: raster {grid.width}x{grid.height}, label drawn on "
-            f"{size[1]}x{size[0]} ({path}). Label the image at full size"
-        )
+    content = load_json(path)
+    check_size((content.get("imageHeight"), content.get("imageWidth")), grid, path)
     shapes = content["shapes"]
     if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
         raise PoresegError(f"{path}: shapes is no list of shapes; wanted LabelMe JSON")
-    found = [Shape(area, shape.get("label")) for shape in shapes if (area := _area(shape, path))]
+    with parsing(path, NAME):
+        areas = [_area(shape, grid) for shape in shapes]
+        found = [Region(area, shape.get("label")) for area, shape in zip(areas, shapes, strict=True)
+                 if area is not None]  # fmt: skip
+    no_area(path, Counter(str(shape.get("shape_type")) for area, shape in zip(areas, shapes, strict=True)
+                          if area is None))  # fmt: skip
     return draw(found, grid, classes, path)
 
 
-def _area(shape: dict[str, Any], path: Path) -> BaseGeometry | None:
-    """Geometry of one shape; lines and points have no area and are left out."""
-    kind, points = shape.get("shape_type", "polygon"), shape.get("points") or []
-    if kind == "polygon":
-        return polygon(points, path)
-    if kind in ("rectangle", "circle"):
-        try:
-            (x0, y0), (x1, y1) = ((float(x), float(y)) for x, y in points)
-        except (TypeError, ValueError):
-            raise PoresegError(f"{path}: a {kind} wants two points, got {len(points)}") from None
-        if kind == "circle":  # centre and a point on the rim
-            return shapely.Point(x0, y0).buffer(math.hypot(x1 - x0, y1 - y0), quad_segs=32)
-        return shapely.box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
-    warn(f"{path}: a shape of type '{kind}' is left out; draw pores as polygons")
-    return None
+def _area(shape: dict[str, Any], grid: Grid) -> Any:
+    """Geometry of one shape; None for lines and points."""
+    kind, points = shape.get("shape_type") or "polygon", shape.get("points") or []
+    if kind in ("polygon", "oriented_rectangle"):
+        return polygon(points)
+    if kind not in ("rectangle", "circle", "mask"):
+        return None
+    if len(points) != 2:
+        raise ValueError(f"a {kind} wants two points, got {len(points)}")
+    (x0, y0), (x1, y1) = points
+    if kind == "circle":  # centre and a point on the rim
+        radius = math.hypot(number(x1) - number(x0), number(y1) - number(y0))
+        return ellipse(x0, y0, radius, radius)
+    if kind == "rectangle":
+        return box(x0, y0, x1, y1)
+    return Bitmap(int(number(y0)), int(number(x0)), _mask(shape["mask"], grid))
+
+
+def _mask(text: str, grid: Grid) -> Any:
+    """A mask's pixels: a PNG in base64, no larger than the image."""
+    with Image.open(io.BytesIO(base64.b64decode(text))) as file:
+        if file.width > grid.width or file.height > grid.height:
+            raise ValueError(f"a mask of {file.width}x{file.height} px is larger than the image")
+        return np.asarray(file.convert("L")) > 0

@@ -1,52 +1,85 @@
 """Rasterise: any label file becomes a raster on its image's grid."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
-from poreseg.classes import PORE, UNKNOWN
+from poreseg.classes import MATRIX, PORE, UNKNOWN
 from poreseg.errors import warn
-from poreseg.files import sha256
+from poreseg.files import sha256, stem
 from poreseg.images.raster import open_raster, write_raster
-from poreseg.labels.label import Classes, Grid, Label
+from poreseg.labels import mask
+from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, draw
 from poreseg.labels.registry import reader_of
 
 
-def read_label(path: Path, grid: Grid, classes: Classes) -> Label:
-    """Read a label of any known format on a raster's grid; warn where it has no pore."""
-    label: Label = reader_of(path).read(path, grid, classes)
+def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
+    """Read the label of an image from a file of any known format, or from masks of a class each.
+
+    Masks of a class each are named by image and class, as APEER exports them; where one of
+    them is of matrix (its background), what none of them marks is unknown. A label without
+    a pore is told.
+    """
+    if class_of(paths[0], grid.image) is not None:
+        label = _read_classes(paths, grid, classes)
+    else:
+        label = reader_of(paths[0]).read(paths[0], grid, classes)
     if not (label.values == PORE).any():
-        warn(f"{path}: no pore ({label.understood}); it teaches what is no pore")
+        warn(f"{paths[0]}: no pore ({label.understood}); it teaches what is no pore")
     return label
 
 
+def class_of(path: Path, image: str) -> str | None:
+    """The class in the name of a mask called image_class, None for any other label."""
+    prefix = f"{stem(image)}_"
+    is_mask = image and mask.sniff(path) and stem(path).startswith(prefix)
+    return stem(path).removeprefix(prefix) if is_mask else None
+
+
+def _read_classes(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
+    regions = []
+    for path in paths:
+        name = class_of(path, grid.image) or ""
+        regions.append(Region(Bitmap(0, 0, mask.marked(path, grid)), name))
+    names = {str(region.name): 1 for region in regions}
+    partial = MATRIX in classes.values(names, paths[0]).values()
+    return draw(regions, grid, replace(classes, sparse=classes.sparse or partial), paths[0])
+
+
 def rasterise(
-    label: Path | str,
+    labels: Sequence[Path | str],
     raster: Path | str,
     out: Path | str,
     *,
-    pore: Sequence[str],
-    unknown: Sequence[str],
-    value_255: str,
+    image: str,
+    pore: Sequence[str | int],
+    matrix: Sequence[str | int],
+    unknown: Sequence[str | int],
+    other: Literal["error", "matrix", "pore", "unknown"],
+    value_255: Literal["pore", "unknown"],
+    sparse: bool,
 ) -> None:
     """Write the label raster of an image.
 
     Parameters
     ----------
-    label
-        File of any format in `poreseg.labels.registry`.
+    labels
+        File of any format in `poreseg.labels.registry`, or masks of a class each.
     raster
         The image's canonical raster; where it shows no specimen the label is unknown.
     out
         GeoTIFF to write, uint8 on the raster's grid: 0 matrix, 1 pore, 255 unknown.
-    pore, unknown
-        Class names of polygon formats.
-    value_255
-        What 255 is in a mask of 0 and 255 alone, "pore" or "unknown".
+    image
+        The image's file name, by which labels of several images know it.
+    pore, matrix, unknown, other, value_255, sparse
+        What classes mean, see `Classes`.
     """
-    with open_raster(raster) as image:
-        grid = Grid(image.height, image.width, image.crs, image.transform)
-        valid = image.valid()
-    read = read_label(Path(label), grid, Classes(pore, unknown, value_255))
+    with open_raster(raster) as canvas:
+        grid = Grid(canvas.height, canvas.width, canvas.crs, canvas.transform, image)
+        valid = canvas.valid()
+    paths = [Path(label) for label in labels]
+    read = read_label(paths, grid, Classes(pore, matrix, unknown, other, value_255, sparse))
     values = read.values.copy()
     values[~valid] = UNKNOWN
     write_raster(
@@ -54,5 +87,5 @@ def rasterise(
         values,
         crs=grid.crs,
         transform=grid.transform,
-        tags={"UNDERSTOOD": read.understood, "SOURCE_SHA256": sha256(label)},
+        tags={"UNDERSTOOD": read.understood, "SOURCE_SHA256": " ".join(map(sha256, paths))},
     )

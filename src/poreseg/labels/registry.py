@@ -4,18 +4,37 @@ from pathlib import Path
 from types import ModuleType
 
 from poreseg.errors import PoresegError
-from poreseg.labels import geojson, labelme, mask
+from poreseg.images import registry as image_formats
+from poreseg.labels import coco, cvat, geojson, labelme, labelstudio, mask, roi, vector, via
 
-READERS: tuple[ModuleType, ...] = (geojson, labelme, mask)
+READERS: tuple[ModuleType, ...] = (
+    geojson,
+    labelme,
+    coco,
+    via,
+    labelstudio,
+    cvat,
+    roi,
+    vector,
+    mask,
+)
+SUFFIXES = (".geojson", ".json", ".xml", ".roi", ".zip", ".shp", ".gpkg", *image_formats.SUFFIXES)
+SIDECARS = (".shx", ".dbf", ".prj", ".cpg", ".qpj", ".qmd", ".sbn", ".sbx")  # of a shapefile
 
 
 def reader_of(path: Path) -> ModuleType:
     """The reader whose format a file has."""
-    try:
-        found = next((reader for reader in READERS if reader.sniff(path)), None)
-    except (OSError, UnicodeDecodeError) as error:
-        raise PoresegError(f"{path}: cannot be read: {error}") from None
+    if not path.is_file():
+        raise PoresegError(f"{path}: there is no such file")
+    found = next((reader for reader in READERS if reader.sniff(path)), None)
     if found is None:
         names = ", ".join(reader.NAME for reader in READERS)
         raise PoresegError(f"{path}: no label format that is read ({names})")
     return found
+
+
+def images_in(path: Path) -> list[str]:
+    """File names of the images that a label file of several images has labels of; else none."""
+    reader = reader_of(path)
+    names: list[str] = reader.images(path) if hasattr(reader, "images") else []
+    return names

@@ -1,20 +1,18 @@
 """Segment: probabilities become a mask, a picture with the pores in blue, and outlines."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
-from rasterio.features import shapes
 from skimage.morphology import remove_small_objects
 
 from poreseg.classes import MATRIX, PORE, UNKNOWN
 from poreseg.files import whole, write_text
-from poreseg.images.raster import Raster, open_raster, write_raster
+from poreseg.images.raster import open_raster, write_raster
+from poreseg.labels.label import Grid
+from poreseg.labels.write import geojson
 
 BLUE = (30, 100, 255)  # the epoxy blue of thin sections, where pores are dyed
 OPACITY = 0.6
@@ -63,7 +61,8 @@ def segment(
                      tags=tags, colormap=COLOURS)  # fmt: skip
         with whole(overlay) as temporary:
             Image.fromarray(paint(image.rgb8(), pore)).save(temporary)
-        write_text(polygons, json.dumps(outline(pore, image)))
+        grid = Grid(image.height, image.width, image.crs, image.transform)
+        write_text(polygons, json.dumps(geojson(pore.astype(np.uint8), grid)))
 
 
 def find_pores(
@@ -87,25 +86,3 @@ def paint(
     mixed = (1 - opacity) * image[area] + opacity * np.array(colour)
     painted[area] = np.rint(mixed).astype(np.uint8)
     return painted
-
-
-def outline(pore: NDArray[np.bool_], raster: Raster) -> dict[str, Any]:
-    """GeoJSON of the pores along their pixels' borders.
-
-    Pixels that touch only at a corner are two outlines: joined, they would cross themselves.
-    """
-    collection: dict[str, Any] = {
-        "type": "FeatureCollection",
-        "features": list(_features(pore, raster)),
-    }
-    if raster.crs:  # the older member that QGIS and GDAL still read; RFC 7946 knows WGS 84 only
-        name = raster.crs.to_string()
-        collection["crs"] = {"type": "name", "properties": {"name": name}}
-    return collection
-
-
-def _features(pore: NDArray[np.bool_], raster: Raster) -> Iterator[dict[str, Any]]:
-    place = raster.transform if raster.crs else Affine.identity()  # as the label reader has it
-    found = shapes(pore.astype(np.uint8), mask=pore, connectivity=4, transform=place)
-    for geometry, _ in found:
-        yield {"type": "Feature", "properties": {"class": "pore"}, "geometry": geometry}

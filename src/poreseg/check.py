@@ -1,0 +1,117 @@
+"""How a study's files are understood: a line and a picture of each image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from skimage.segmentation import find_boundaries
+
+from poreseg.classes import PORE, UNKNOWN
+from poreseg.config import Params
+from poreseg.files import whole
+from poreseg.images import scale
+from poreseg.images.frame import Frame
+from poreseg.images.ingest import gray_levels, look
+from poreseg.images.raster import to_rgb8
+from poreseg.images.registry import open_image
+from poreseg.images.source import Choice
+from poreseg.labels.label import Classes, Grid
+from poreseg.labels.rasterise import class_of, read_label
+from poreseg.labels.registry import reader_of
+from poreseg.study import Sample
+
+CELL = 420  # px, side of a picture in the contact sheet
+PORE_LINE, UNKNOWN_LINE, FRAME_LINE = (255, 0, 160), (0, 220, 220), (255, 220, 0)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One image and its label.
+
+    `row` is for the terminal: name, size, scale, specimen, role, reader, understood,
+    pore; `picture` shows the label's outlines.
+    """
+
+    row: tuple[str, ...]
+    picture: Image.Image
+
+
+def check_sample(sample: Sample, params: Params) -> Checked:
+    """Read an image and its label as a build would.
+
+    Raises
+    ------
+    PoresegError
+        One of them cannot be used.
+    """
+    reading = params.ingest
+    with open_image(sample.image, Choice(sample.channel, sample.plane)) as source:
+        view, frame = look(source, data_bar=reading.data_bar, border=reading.border,
+                           data_bar_px=sample.data_bar_px)  # fmt: skip
+        size, size_from = scale.choose(source.scales, sample.pixel_size_um, str(source.path))
+        grid = Grid(source.height, source.width, source.crs, source.transform, sample.image.name)
+    row = [sample.name, f"{grid.width} x {grid.height}, {len(view.bands)} x {view.bands.dtype}",
+           f"{size:.4g} ({size_from})" if size else "unknown", sample.specimen, sample.role]  # fmt: skip
+    values = None
+    if sample.labels:
+        classes = Classes(**params.rasterise.model_dump())
+        label = read_label(sample.labels, grid, classes)
+        values = label.values[:: view.step, :: view.step]
+        known = values[view.valid & (values != UNKNOWN)]
+        share = f"{np.mean(known == PORE):.1%}" if known.size else "unknown"
+        row += [_reader(sample), label.understood, share]
+    if frame:
+        row[1] += f"\n{frame}"
+    black, white = gray_levels(view, reading.low_percentile, reading.high_percentile)
+    picture = outlined(to_rgb8(view.bands, black, white), values, view.valid)
+    return Checked(tuple(row), _captioned(picture, sample, frame))
+
+
+def outlined(
+    image: NDArray[np.uint8], label: NDArray[np.uint8] | None, valid: NDArray[np.bool_]
+) -> Image.Image:
+    """An image (H, W, 3) at the sheet's size: pores outlined in pink, unknown in cyan, the frame in yellow."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((CELL - 12, CELL - 12))
+    done = np.array(picture)
+
+    def mark(area: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+        small = Image.fromarray(area).resize(picture.size, Image.Resampling.NEAREST)
+        done[find_boundaries(np.array(small), mode="inner")] = colour
+
+    if label is not None:
+        mark((label == UNKNOWN) & valid, UNKNOWN_LINE)
+        mark(label == PORE, PORE_LINE)
+    mark(~valid, FRAME_LINE)
+    return Image.fromarray(done)
+
+
+def contact_sheet(pictures: Sequence[Image.Image], path: Path) -> None:
+    """Write all pictures as one PNG, in the order given."""
+    columns = min(4, len(pictures))
+    rows = -(-len(pictures) // columns)
+    width, height = pictures[0].size
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    for number, picture in enumerate(pictures):
+        sheet.paste(picture, (number % columns * width, number // columns * height))
+    with whole(path) as temporary:
+        sheet.save(temporary)
+
+
+def _reader(sample: Sample) -> str:
+    if class_of(sample.labels[0], sample.image.name) is not None:
+        return f"{len(sample.labels)} masks of a class each"
+    name: str = reader_of(sample.labels[0]).NAME
+    return name
+
+
+def _captioned(picture: Image.Image, sample: Sample, frame: Frame) -> Image.Image:
+    """A cell of the sheet: the picture, its name and what it is for."""
+    cell = Image.new("RGB", (CELL, CELL + 24), "white")
+    cell.paste(picture, (6, 24))
+    text = f"{sample.name}  {sample.role}" + (f"  {frame}" if frame else "")
+    ImageDraw.Draw(cell).text((6, 6), text, fill="black")
+    return cell

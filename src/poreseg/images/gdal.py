@@ -1,0 +1,204 @@
+"""TIFF of every layout, PNG, BMP and JPEG2000: GDAL reads the pixels, by window.
+
+tifffile says which page of a TIFF holds which channel and plane (OME, ImageJ and plain
+stacks), and what the maker's tags say of scale and data bar.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.enums import ColorInterp
+
+from poreseg.errors import PoresegError, warn
+from poreseg.images import scale
+from poreseg.images.raster import CACHE_BYTES, to_rasterio
+from poreseg.images.source import Choice, Picture, Source, pick, pick_bands
+from poreseg.images.windows import Window
+
+TIFFS = (".tif", ".tiff", ".btf", ".tf8")
+DRIVERS = {".png": "PNG", ".bmp": "BMP", ".jp2": "JP2OpenJPEG", ".j2k": "JP2OpenJPEG"}
+UNITS = {2: "inch", 3: "cm", 4: "mm", 5: "um"}  # of TIFF's resolution tags
+
+
+@contextmanager
+def open_picture(path: Path, choice: Choice) -> Iterator[Source]:
+    """A PNG, BMP or JPEG2000 image."""
+    if path.suffix.lower() == ".png":
+        with Image.open(path) as file:
+            file.verify()  # GDAL reads a truncated PNG as black, without an error
+    with _env(), rasterio.open(path, driver=DRIVERS[path.suffix.lower()]) as dataset:
+        yield _Gdal.of(path, [dataset], choice)
+
+
+@contextmanager
+def open_tiff(path: Path, choice: Choice) -> Iterator[Source]:
+    """A TIFF, BigTIFF, GeoTIFF or OME-TIFF; the pages of the chosen plane and channels."""
+    layout = _layout(path, choice)
+    names = [f"GTIFF_DIR:{page + 1}:{path}" for page in layout.pages] or [str(path)]
+    with _env(), ExitStack() as stack:
+        datasets = [stack.enter_context(rasterio.open(name, driver="GTiff")) for name in names]
+        source = _Gdal.of(path, datasets, Choice() if layout.stacked else choice)
+        source.scales = layout.scales | scale.from_crs(source.crs, source.transform)
+        source.bar_rows, source.convert = layout.bar_rows, layout.convert
+        if layout.convert is _cmyk_to_rgb:
+            source.count, source.indexes = 3, (1, 2, 3, 4)
+        yield source
+
+
+def _env() -> rasterio.Env:
+    return rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_TIFF_INTERNAL_MASK=True)
+
+
+@dataclass
+class _Gdal(Source):
+    datasets: Sequence[rasterio.DatasetReader] = ()
+    indexes: tuple[int, ...] = (1,)  # bands of each dataset
+    convert: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+
+    @classmethod
+    def of(cls, path: Path, datasets: Sequence[rasterio.DatasetReader], choice: Choice) -> "_Gdal":
+        first = datasets[0]
+        alpha = first.count in (2, 4) and first.colorinterp[-1] == ColorInterp.alpha
+        colours = first.count - alpha
+        indexes = pick_bands(path, choice, colours)
+        return cls(
+            path, first.height, first.width, len(indexes) * len(datasets), np.dtype(first.dtypes[0]),
+            first.crs, first.transform, datasets=datasets, indexes=indexes,
+        )  # fmt: skip
+
+    def _read(self, window: Window) -> Picture:
+        part = to_rasterio(window)
+        bands = np.concatenate([d.read(list(self.indexes), window=part) for d in self.datasets])
+        first, palette, alpha = self.datasets[0], None, None
+        if self.convert is not None:
+            bands = self.convert(bands)
+        elif first.count == 1 and first.colorinterp[0] == ColorInterp.palette:
+            palette = first.colormap(1)
+        if first.count in (2, 4) and first.colorinterp[-1] == ColorInterp.alpha:
+            alpha = first.read(first.count, window=part)
+        valid: NDArray[np.bool_] = first.dataset_mask(window=part) > 0
+        if np.issubdtype(bands.dtype, np.floating):
+            valid &= np.isfinite(bands).all(axis=0)
+        return Picture(bands, valid, palette, alpha)
+
+
+@dataclass
+class _Layout:
+    """What tifffile says of a TIFF; `pages` is empty for a file of one page."""
+
+    pages: list[int] = field(default_factory=list)
+    stacked: bool = False  # channels are pages, not bands
+    scales: dict[str, float] = field(default_factory=dict)
+    bar_rows: int | None = None
+    convert: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+
+
+def _layout(path: Path, choice: Choice) -> _Layout:
+    with tifffile.TiffFile(path, _multifile=False) as tiff:
+        pages, stacked = _pages(path, tiff, choice)
+        page = tiff.pages[pages[0] if pages else 0]
+        assert isinstance(page, tifffile.TiffPage)
+        fei = _quietly(lambda: tiff.fei_metadata)
+        return _Layout(
+            pages, stacked, _scales(tiff, page, path.name),
+            scale.fei_bar_rows(fei, page.imagelength) if fei else None, _conversion(page, path),
+        )  # fmt: skip
+
+
+def _pages(path: Path, tiff: tifffile.TiffFile, choice: Choice) -> tuple[list[int], bool]:
+    """Pages of the chosen plane's channels, and whether channels are pages."""
+    full = [
+        index for index, page in enumerate(tiff.pages)
+        if not ((key := page.keyframe) and (key.is_reduced or key.is_mask))
+    ]  # fmt: skip
+    series = tiff.series[0]
+    lead = [
+        (axis, n) for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXS"
+    ]
+    if not lead:  # pages of several sizes are no stack
+        lead = [("page", len(full))]
+        found: list[Any] = full
+    elif len(series.pages) == prod(n for _, n in lead):
+        found = [page.index if page is not None else None for page in series.pages]
+    else:
+        raise PoresegError(f"{path}: axes {series.axes} of {series.shape} in {len(series.pages)} pages; "
+                           "save each plane as a page, or the plane that you want as an image")  # fmt: skip
+    if len(found) == 1:
+        return [], False
+    order = np.arange(len(found)).reshape([n for _, n in lead])
+    axes = [axis for axis, _ in lead]
+    stacked = "C" in axes
+    if stacked:
+        order = np.moveaxis(order, axes.index("C"), -1)
+    order = order.reshape(-1, order.shape[-1] if stacked else 1)  # planes, channels
+    described = " x ".join(f"{axis} {n}" for axis, n in lead if axis != "C") or "planes"
+    (plane,) = pick(path, f"planes ({described})", choice.planes, len(order), (1,))
+    channels = pick(path, "channels", choice.channels, order.shape[1], (1,)) if stacked else (1,)
+    chosen = [found[order[plane - 1, channel - 1]] for channel in channels]
+    if not all(isinstance(index, int) for index in chosen):
+        raise PoresegError(
+            f"{path}: the chosen plane is not in this file; save it as an image of its own"
+        )
+    return [int(index) for index in chosen], stacked
+
+
+def _scales(tiff: tifffile.TiffFile, page: tifffile.TiffPage, name: str) -> dict[str, float]:
+    """Pixel sizes by source: the makers' tags before the general ones."""
+    scales: dict[str, float] = {}
+    if sem := _quietly(lambda: tiff.sem_metadata):
+        scales |= scale.from_zeiss_sem(sem, page.imagewidth)
+    if fei := _quietly(lambda: tiff.fei_metadata):
+        scales |= scale.from_fei(fei)
+    if ome := _quietly(lambda: tiff.ome_metadata):
+        scales |= scale.from_ome(ome)
+    x, y = _quietly(lambda: page.get_resolution()) or (0.0, 0.0)
+    if "XResolution" not in page.tags:
+        return scales
+    imagej = _quietly(lambda: tiff.imagej_metadata)
+    if imagej and (found := scale.from_imagej(imagej, x, y)):
+        return scales | found
+    if not scales and (unit := UNITS.get(int(page.resolutionunit))):
+        scales |= scale.from_resolution(x, y, unit, name)
+    return scales
+
+
+def _quietly(metadata: Callable[[], Any]) -> Any:
+    """Metadata, or None where they are malformed: the pixels may still be sound."""
+    try:
+        return metadata()
+    except Exception:  # vendors' tags are free text, their parsers fail in many ways
+        return None
+
+
+def _conversion(
+    page: tifffile.TiffPage, path: Path
+) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
+    """To what a viewer shows, for the photometric meanings that GDAL gives as stored."""
+    meaning = int(page.photometric)
+    if meaning == tifffile.PHOTOMETRIC.MINISWHITE and page.dtype and page.dtype.kind in "bu":
+        top = 2**page.bitspersample - 1
+        return lambda bands: (top - bands).astype(bands.dtype)
+    if meaning == tifffile.PHOTOMETRIC.SEPARATED and page.samplesperpixel == 4:
+        return _cmyk_to_rgb
+    if meaning in (tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB):
+        raise PoresegError(f"{path}: colours are L*a*b*; save the image as RGB")
+    if (turn := page.tags.valueof("Orientation", 1)) not in (0, 1):
+        warn(f"{path}: its orientation tag says {turn} (turned or mirrored); it is read as stored, "
+             "as labelling tools do")  # fmt: skip
+    return None
+
+
+def _cmyk_to_rgb(bands: NDArray[Any]) -> NDArray[Any]:
+    """Ink to light, without a colour profile."""
+    top = float(np.iinfo(bands.dtype).max)
+    light = 1 - bands.astype(np.float32) / top
+    return np.rint(light[:3] * light[3] * top).astype(bands.dtype)

@@ -1,0 +1,68 @@
+"""JPEG and WebP, which Pillow reads whole: it turns by EXIF and converts CMYK; GDAL does not.
+
+NumPy arrays as well, mapped into memory.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from poreseg.errors import PoresegError
+from poreseg.images.source import Choice, InMemory, Picture, Source, pick_bands
+from poreseg.images.windows import Window
+
+PHOTOS = (".jpg", ".jpeg", ".webp")
+ARRAYS = (".npy",)
+
+
+@contextmanager
+def open_photo(path: Path, choice: Choice) -> Iterator[Source]:
+    """A JPEG or WebP, upright and in gray or RGB."""
+    with Image.open(path) as file:
+        image = ImageOps.exif_transpose(file)
+        alpha = np.asarray(image.getchannel("A")) if image.mode in ("RGBA", "LA") else None
+        pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
+    bands = np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0))
+    valid = np.ones(bands.shape[1:], bool) if alpha is None else alpha > 0
+    bands = bands[[band - 1 for band in pick_bands(path, choice, len(bands))]]
+    yield InMemory.of(path, Picture(bands, valid, alpha=alpha))
+
+
+@contextmanager
+def open_array(path: Path, choice: Choice) -> Iterator[Source]:
+    """A NumPy array (H, W), (H, W, C) or (C, H, W); the axis of bands is the one of at most 4."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.ndim == 2:
+        bands = array[None]
+    elif array.ndim == 3 and array.shape[2] <= 4:
+        bands = np.moveaxis(array, -1, 0)
+    elif array.ndim == 3 and array.shape[0] <= 4:
+        bands = array
+    else:
+        raise PoresegError(
+            f"{path}: an array of shape {array.shape}; wanted (H, W), (H, W, 3) or (3, H, W)"
+        )
+    if bands.dtype == bool:
+        bands = bands.view(np.uint8)
+    if bands.dtype.kind not in "uif" or bands.size == 0:
+        raise PoresegError(
+            f"{path}: an array of {bands.dtype} and shape {array.shape}; wanted numbers"
+        )
+    chosen = pick_bands(path, choice, len(bands))
+    if chosen != tuple(range(1, len(bands) + 1)):  # a copy of the chosen bands only
+        bands = bands[[band - 1 for band in chosen]]
+    yield _Array.of(path, Picture(bands, np.broadcast_to(np.True_, bands.shape[1:])))
+
+
+class _Array(InMemory):
+    """NaN is looked for in what is read, so that the map is never read whole."""
+
+    def _read(self, window: Window) -> Picture:
+        part = super()._read(window)
+        bands = np.ascontiguousarray(part.bands)
+        if bands.dtype.kind != "f":
+            return Picture(bands, np.ascontiguousarray(part.valid))
+        return Picture(bands, np.isfinite(bands).all(axis=0))

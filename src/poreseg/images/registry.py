@@ -1,0 +1,58 @@
+"""The image formats, by suffix, and the one way to open any of them."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from poreseg.errors import PoresegError
+from poreseg.images import czi, gdal, plain
+from poreseg.images.source import Choice, Picture, Source, reading
+
+OPENERS = {
+    **dict.fromkeys(gdal.TIFFS, gdal.open_tiff),
+    **dict.fromkeys(gdal.DRIVERS, gdal.open_picture),
+    **dict.fromkeys(plain.PHOTOS, plain.open_photo),
+    **dict.fromkeys(plain.ARRAYS, plain.open_array),
+    **dict.fromkeys(czi.CZIS, czi.open_czi),
+}
+SUFFIXES = tuple(OPENERS)
+LARGEST = 2**40  # pixels; more is a broken header
+
+
+@contextmanager
+def open_image(path: Path | str, choice: Choice = Choice()) -> Iterator[Source]:  # noqa: B008
+    """Open an image of any known format to read it by windows.
+
+    Raises
+    ------
+    PoresegError
+        The file is missing, truncated, of no known format, or has no such channel or plane.
+        Later errors of reading its windows are `PoresegError` as well.
+    """
+    path = Path(path)
+    opener = OPENERS.get(path.suffix.lower())
+    if opener is None:
+        raise PoresegError(f"{path}: no image format that is read ({' '.join(SUFFIXES)})")
+    with ExitStack() as stack:
+        with reading(path):
+            source = stack.enter_context(opener(path, choice))
+            if not 0 < source.height * source.width <= LARGEST:
+                raise ValueError(f"{source.width} x {source.height} pixels")
+        yield source
+
+
+def load_picture(path: Path | str, shape: tuple[int, int] | None = None) -> Picture:
+    """Read a whole image; one of another height and width than `shape` is not read.
+
+    Raises
+    ------
+    PoresegError
+        It cannot be read, or is of another size.
+    """
+    with open_image(path) as source:
+        if shape is not None and (source.height, source.width) != shape:
+            raise PoresegError(
+                f"label grid differs from raster: raster {shape[1]}x{shape[0]}, label "
+                f"{source.width}x{source.height} ({path}). Export the label at full size"
+            )
+        return source.read(source.frame)

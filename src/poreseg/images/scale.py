@@ -1,0 +1,168 @@
+"""The side of a pixel in micrometres, as microscopes and programs write it into TIFF files."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+from affine import Affine
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import ParseError, fromstring
+from rasterio.crs import CRS
+
+from poreseg.errors import warn
+
+UM = {  # micrometres per unit, as the formats spell their units
+    "m": 1e6, "cm": 1e4, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0,
+    "micrometer": 1.0, "nm": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "inch": 25400.0,
+    "inches": 25400.0, "in": 25400.0, "\\u00b5m": 1.0,
+}  # fmt: skip
+FINE_DPI = 2400  # scanners and printers write round figures up to this; microscopes write others
+SCREEN_DPI = (1, 72, 96)  # what programs write that know nothing of the scale
+SAME = 0.01  # two scales that differ by less are one
+
+
+def micrometres(value: Any, unit: Any) -> float | None:
+    """A length in micrometres; None where it is no length above zero, or of no known unit."""
+    factor = UM.get(str(unit).strip().casefold())
+    try:
+        length = float(value) * factor if factor else 0.0
+    except (TypeError, ValueError):
+        return None
+    return length if 0 < length < float("inf") else None
+
+
+def choose(found: Mapping[str, float], wanted: float | None, name: str) -> tuple[float | None, str]:
+    """One scale out of all that are written, and where it is from; a conflict is told.
+
+    Parameters
+    ----------
+    found
+        Micrometres per pixel by source, the most trustworthy first.
+    wanted
+        What samples.csv or the command line says; it wins.
+    name
+        The image, for the warning.
+    """
+    all_of_them = ({"samples.csv": wanted} if wanted else {}) | dict(found)
+    if not all_of_them:
+        return None, ""
+    source, size = next(iter(all_of_them.items()))
+    for other, value in all_of_them.items():
+        if abs(value - size) > SAME * size:
+            warn(
+                f"{name}: pixel size {size:.6g} um in {source}, {value:.6g} um in {other}; {source} counts"
+            )
+    return size, source
+
+
+def from_ome(xml: str) -> dict[str, float]:
+    """`PhysicalSizeX` of OME-XML; its unit is micrometres where none is written."""
+    pixels = _find(xml, "Pixels")
+    if pixels is None:
+        return {}
+    unit = pixels.get("PhysicalSizeXUnit", "µm")
+    size = micrometres(pixels.get("PhysicalSizeX"), unit)
+    return _square(
+        "OME-XML",
+        size,
+        micrometres(pixels.get("PhysicalSizeY"), pixels.get("PhysicalSizeYUnit", unit)),
+    )
+
+
+def from_czi(xml: str) -> dict[str, float]:
+    """`Scaling/Items/Distance` of ZEISS CZI metadata, in metres."""
+    sizes = dict.fromkeys("XY")
+    root = _parsed(xml)
+    for distance in root.iter("Distance") if root is not None else ():
+        if (axis := distance.get("Id")) in sizes:
+            sizes[axis] = micrometres(distance.findtext("Value"), "m")
+    return _square("CZI metadata", sizes["X"], sizes["Y"])
+
+
+def from_zeiss_sem(values: Mapping[str, Any], width: int) -> dict[str, float]:
+    """ZEISS SEM tag: `ap_image_pixel_size`, else `ap_pixel_size`, which is that of a width of 1024."""
+    for key, factor in (("ap_image_pixel_size", 1.0), ("ap_pixel_size", 1024 / width)):
+        entry = values.get(key)
+        if (
+            isinstance(entry, tuple)
+            and len(entry) >= 3
+            and (size := micrometres(entry[1], entry[2]))
+        ):
+            return {"ZEISS SEM tag": size * factor}
+    return {}
+
+
+def from_fei(values: Mapping[str, Any]) -> dict[str, float]:
+    """FEI/Thermo tag: `PixelWidth` and `PixelHeight` in metres, in the section of the scan."""
+    for section in ("Scan", "EScan", "IScan"):
+        entry = values.get(section)
+        if isinstance(entry, Mapping) and (size := micrometres(entry.get("PixelWidth"), "m")):
+            return _square("FEI SEM tag", size, micrometres(entry.get("PixelHeight"), "m"))
+    return {}
+
+
+def fei_bar_rows(values: Mapping[str, Any], height: int) -> int | None:
+    """Rows below the scanned image: `DatabarHeight`, else what `ResolutionY` leaves over."""
+    for section, key in (("PrivateFei", "DatabarHeight"), ("Image", "ResolutionY")):
+        about = values.get(section)
+        said = about.get(key) if isinstance(about, Mapping) else None
+        rows = height - said if key == "ResolutionY" and isinstance(said, int) else said
+        if isinstance(rows, int) and 0 <= rows < height / 2:
+            return rows
+    return None
+
+
+def from_resolution(x: float, y: float, unit: str, name: str) -> dict[str, float]:
+    """TIFF resolution tags, pixels per `unit`; round dots per inch are print sizes, and told."""
+    if x <= 0 or y <= 0 or not (size := micrometres(1 / x, unit)):
+        return {}
+    dpi = 25400 / size
+    if dpi <= FINE_DPI + 1 and abs(dpi - round(dpi)) < 0.01:
+        if round(dpi) not in SCREEN_DPI:
+            warn(f"{name}: {dpi:.0f} dpi is taken for a print size; if it is the scanner's, "
+                 f"pixel_size_um is {size:.4g}")  # fmt: skip
+        return {}
+    return _square("resolution tag", size, micrometres(1 / y, unit))
+
+
+def from_imagej(values: Mapping[str, Any], x: float, y: float) -> dict[str, float]:
+    """ImageJ: its `unit`, with pixels per unit in the resolution tags."""
+    unit = values.get("unit")
+    if unit is None or x <= 0 or y <= 0:
+        return {}
+    return _square("ImageJ metadata", micrometres(1 / x, unit), micrometres(1 / y, unit))
+
+
+def from_crs(crs: CRS | None, transform: Affine) -> dict[str, float]:
+    """Georeference, where it is in metres (or other units of length) and not in degrees."""
+    if not crs or not crs.is_projected:
+        return {}
+    metres = crs.linear_units_factor[1]
+    t = transform
+    width, height = np.hypot(t.a, t.d), np.hypot(t.b, t.e)  # the image may be turned on its map
+    return _square("georeference", float(width * metres * 1e6), float(height * metres * 1e6))
+
+
+def _square(source: str, x: float | None, y: float | None) -> dict[str, float]:
+    """A scale where pixels are square; pores measured in others would be wrong, so it is told."""
+    if x is None:
+        return {}
+    if y is not None and abs(x - y) > SAME * x:
+        warn(f"{source}: pixels are {x:.4g} by {y:.4g} um, not square; sizes are given in px")
+        return {}
+    return {source: x}
+
+
+def _parsed(xml: str) -> Element | None:
+    try:
+        # namespaces only stand in the way of finding elements
+        return fromstring(re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", xml, count=20))
+    except (ParseError, DefusedXmlException, ValueError):
+        return None
+
+
+def _find(xml: str, name: str) -> Element | None:
+    root = _parsed(xml)
+    return next((e for e in root.iter(name)), None) if root is not None else None

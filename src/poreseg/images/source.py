@@ -1,0 +1,170 @@
+"""What every image reader gives: an image that is read by windows, and what its file says of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.crs import CRS
+
+from poreseg.errors import PoresegError, warn
+from poreseg.images.windows import Window
+
+STRIP_BYTES = 32 * 2**20  # that an image is read in at once, where 256 of its rows are not more
+ROWS = 256  # a multiple of a strip's height: the block of the raster that it goes into
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the libraries raise on broken files into one line that names the file."""
+    try:
+        yield
+    except PoresegError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise PoresegError(f"{path}: {error}; save images of this size as TIFF") from None
+    except Exception as error:  # each library fails in its own ways on what is no image
+        raise PoresegError(
+            f"{path}: cannot be read as an image, it is truncated or of another format "
+            f"({str(error) or type(error).__name__}); export it again"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Pixels in memory, of a whole image or of a window of it.
+
+    `bands` is (C, H, W) in the source's dtype; `valid` is (H, W) bool, False where there
+    is no specimen (nodata, transparency, NaN); `palette` maps the values of one band to
+    RGBA where the source has a colour table; `alpha` is (H, W) where there is one.
+    """
+
+    bands: NDArray[Any]
+    valid: NDArray[np.bool_]
+    palette: dict[int, tuple[int, ...]] | None = None
+    alpha: NDArray[Any] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.bands.shape[1], self.bands.shape[2]
+
+    def crop(self, window: Window) -> "Picture":
+        """A window of it."""
+        rows, cols = window.slices
+        alpha = None if self.alpha is None else self.alpha[rows, cols]
+        return Picture(self.bands[:, rows, cols], self.valid[rows, cols], self.palette, alpha)
+
+    def coloured(self) -> "Picture":
+        """With the colours of its colour table instead of their numbers."""
+        if not self.palette:
+            return self
+        table = np.zeros((256 if self.bands.dtype == np.uint8 else 65536, 3), np.uint8)
+        for value, colour in self.palette.items():
+            table[value] = colour[:3]
+        if (table == table[:, :1]).all():
+            table = table[:, :1]
+        colours = np.moveaxis(table[self.bands[0]], -1, 0)
+        return Picture(np.ascontiguousarray(colours), self.valid, alpha=self.alpha)
+
+
+@dataclass
+class Source(ABC):
+    """An open image.
+
+    `path` is its file, for messages; `count` is the number of bands that `read` gives. `scales` are the sides of a pixel in
+    micrometres by where they are written, the most trustworthy first. `bar_rows` is how many
+    rows at the bottom the maker's metadata call a data bar, None where they say nothing.
+    """
+
+    path: Path
+    height: int
+    width: int
+    count: int
+    dtype: np.dtype[Any]
+    crs: CRS | None = None
+    transform: Affine = field(default_factory=Affine.identity)
+    scales: dict[str, float] = field(default_factory=dict)
+    bar_rows: int | None = None
+
+    def read(self, window: Window) -> Picture:
+        """The pixels within a window."""
+        with reading(self.path):
+            return self._read(window)
+
+    @abstractmethod
+    def _read(self, window: Window) -> Picture: ...
+
+    @property
+    def frame(self) -> Window:
+        """The whole image as a window."""
+        return Window(0, 0, self.height, self.width)
+
+    def strips(self) -> Iterator[tuple[Window, Picture]]:
+        """The image, coloured, from top to bottom in strips of its full width.
+
+        Any format can give these without going back.
+        """
+        row_bytes = self.width * max(self.count, 1) * self.dtype.itemsize
+        rows = max(1, STRIP_BYTES // (row_bytes * ROWS)) * ROWS
+        for row in range(0, self.height, rows):
+            window = Window(row, 0, min(rows, self.height - row), self.width)
+            yield window, self.read(window).coloured()
+
+
+@dataclass
+class InMemory(Source):
+    """An image whose format is only read whole, or that is mapped into memory."""
+
+    picture: Picture | None = None
+
+    @classmethod
+    def of(cls, path: Path, picture: Picture) -> "InMemory":
+        """A source of a picture."""
+        count, height, width = picture.bands.shape
+        return cls(path, height, width, count, picture.bands.dtype, picture=picture)
+
+    def _read(self, window: Window) -> Picture:
+        assert self.picture is not None
+        return self.picture.crop(window)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which channels and which plane of an image count, from 1 on; None is the default."""
+
+    channels: tuple[int, ...] | None = None
+    plane: int | None = None
+
+    @property
+    def planes(self) -> tuple[int, ...] | None:
+        """The plane as `pick` takes it."""
+        return None if self.plane is None else (self.plane,)
+
+
+def pick(
+    path: Path, what: str, wanted: tuple[int, ...] | None, count: int, default: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The chosen ones of `count` channels or planes; a default that leaves some out is told."""
+    if wanted:
+        if not all(1 <= number <= count for number in wanted):
+            raise PoresegError(
+                f"{path}: {what}: {', '.join(map(str, wanted))}; wanted 1 to {count}"
+            )
+        return wanted
+    if count > len(default):
+        column = "plane" if what.startswith("planes") else "channel"
+        warn(f"{path}: {count} {what}; {' '.join(map(str, default))} is taken. "
+             f"Name others as {column} in samples.csv")  # fmt: skip
+    return default
+
+
+def pick_bands(path: Path, choice: Choice, count: int) -> tuple[int, ...]:
+    """The chosen ones of an image's bands; by default the first three, or the first of fewer."""
+    return pick(path, "bands", choice.channels, count, (1,) if count < 3 else (1, 2, 3))

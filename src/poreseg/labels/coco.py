@@ -1,0 +1,108 @@
+"""COCO JSON: polygons and run-length masks of several images in one file."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from poreseg.labels.documents import entry_of, load_json
+from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, check_size, draw
+from poreseg.labels.shapes import box, parsing, polygon
+
+NAME = "COCO"
+
+
+def sniff(path: Path) -> bool:
+    """Whether a file is COCO's: a JSON object with images and annotations."""
+    content = load_json(path)
+    return isinstance(content, dict) and {"images", "annotations"} <= content.keys()
+
+
+def images(path: Path) -> list[str]:
+    """File names of the images that have annotations."""
+    with parsing(path, NAME):
+        return [name for name, entry in _entries(path).items() if entry["annotations"]]
+
+
+def read(path: Path, grid: Grid, classes: Classes) -> Label:
+    """Rasterise the annotations of an image.
+
+    Coordinates have 0, 0 at the top left corner of the first pixel; run lengths go down the
+    columns and begin with what is not marked.
+    """
+    with parsing(path, NAME):
+        entry = entry_of(_entries(path), grid, path)
+        check_size((entry.get("height"), entry.get("width")), grid, path)
+        regions = [region for annotation in entry["annotations"]
+                   for region in _regions(annotation, entry["classes"], grid)]  # fmt: skip
+    return draw(regions, grid, classes, path)
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    """Images by file name, each with its annotations."""
+    content = load_json(path)
+    classes = {c["id"]: str(c["name"]) for c in content.get("categories") or []}
+    of_image = defaultdict(list)
+    for annotation in content["annotations"]:
+        of_image[annotation["image_id"]].append(annotation)
+    return {
+        str(image["file_name"]): image | {"annotations": of_image[image["id"]], "classes": classes}
+        for image in content["images"]
+    }
+
+
+def _regions(annotation: dict[str, Any], classes: dict[Any, str], grid: Grid) -> Iterator[Region]:
+    name = classes.get(annotation.get("category_id"))
+    shape = annotation.get("segmentation")
+    if isinstance(shape, dict):
+        yield Region(Bitmap(0, 0, _decoded(shape, grid)), name)
+    elif shape:
+        parts = [polygon(np.reshape(ring, (-1, 2))) for ring in shape]
+        yield Region(shapely.multipolygons(parts), name)
+    elif annotation.get("bbox"):  # of a detection: a rectangle is all that there is
+        x, y, width, height = map(float, annotation["bbox"])
+        yield Region(box(x, y, x + width, y + height), name)
+
+
+def _decoded(runs: dict[str, Any], grid: Grid) -> NDArray[np.bool_]:
+    """Pixels (H, W) of a run-length mask, whose size and lengths must be the image's.
+
+    pycocotools reads on, and gives memory of others, where lengths are short or broken: so
+    they are checked and unrolled here, and pycocotools is what the tests compare with.
+    """
+    height, width = (int(side) for side in runs["size"])
+    if (height, width) != grid.shape:
+        raise ValueError(f"a mask of {width}x{height} px, the image is {grid.width}x{grid.height}")
+    counts = runs["counts"]
+    lengths = np.array(_lengths(counts) if isinstance(counts, str) else counts, dtype=np.int64)
+    if not len(lengths) or lengths.min() < 0 or lengths.sum() != height * width:
+        raise ValueError("run lengths do not add up to the image")
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(width, height).T
+
+
+def _lengths(text: str) -> list[int]:
+    """Run lengths of a compressed mask: from the fourth on, what they differ from the last but one.
+
+    A character less 48 carries five bits, the lowest first, and a sixth that says that more
+    follow; the last one's fifth is the sign. Source: `rleToString` of cocoapi's maskApi.c.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise ValueError("a compressed mask holds what is no run length")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError("a compressed mask ends too early")
+    return lengths

@@ -1,0 +1,77 @@
+"""CVAT for images 1.1 XML: outlines and masks of several images."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+from shapely.geometry.base import BaseGeometry
+
+from poreseg.labels.documents import entry_of, load_xml
+from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, check_size, draw
+from poreseg.labels.shapes import box, ellipse, no_area, number, parsing, polygon, turned
+
+NAME = "CVAT"
+KINDS = ("polygon", "box", "ellipse", "mask", "polyline", "points", "cuboid", "skeleton")
+
+
+def sniff(path: Path) -> bool:
+    """Whether a file is CVAT's: XML with annotations of images."""
+    root = load_xml(path)
+    return root is not None and root.tag == "annotations" and root.find("image") is not None
+
+
+def images(path: Path) -> list[str]:
+    """File names of the images that have annotations."""
+    return [name for name, image in _entries(path).items() if any(e.tag in KINDS for e in image)]
+
+
+def read(path: Path, grid: Grid, classes: Classes) -> Label:
+    """Rasterise the shapes of an image by their z order, a later one over an earlier one.
+
+    Coordinates have 0, 0 at the top left corner of the first pixel; run lengths go along the
+    rows of the mask's box and begin with what is not marked.
+    """
+    with parsing(path, NAME):
+        image = entry_of(_entries(path), grid, path)
+        size = image.get("height"), image.get("width")
+        check_size((size[0] and int(size[0]), size[1] and int(size[1])), grid, path)
+        shapes = [element for element in image if element.tag in KINDS]
+        shapes.sort(key=lambda shape: int(shape.get("z_order") or 0))
+        areas = [(_area(shape, grid), shape) for shape in shapes]
+    no_area(path, Counter(shape.tag for area, shape in areas if area is None))
+    found = [Region(area, shape.get("label")) for area, shape in areas if area is not None]
+    return draw(found, grid, classes, path)
+
+
+def _entries(path: Path) -> dict[str, Element]:
+    root = load_xml(path)
+    assert root is not None
+    return {str(image.get("name")): image for image in root.iter("image")}
+
+
+def _area(shape: Element, grid: Grid) -> BaseGeometry | Bitmap | None:
+    about: Any = shape.attrib
+    if shape.tag == "polygon":
+        return polygon(pair.split(",") for pair in about["points"].split(";"))
+    if shape.tag == "mask":
+        return _mask(about, grid)
+    if shape.tag == "box":
+        area = box(about["xtl"], about["ytl"], about["xbr"], about["ybr"])
+    elif shape.tag == "ellipse":
+        area = ellipse(about["cx"], about["cy"], about["rx"], about["ry"])
+    else:
+        return None
+    return turned(area, about.get("rotation"), (area.centroid.x, area.centroid.y))
+
+
+def _mask(about: Any, grid: Grid) -> Bitmap:
+    height, width = int(about["height"]), int(about["width"])
+    if not (0 < height <= grid.height and 0 < width <= grid.width):
+        raise ValueError(f"a mask of {width}x{height} px, the image is {grid.width}x{grid.height}")
+    runs = np.array([int(run) for run in about["rle"].split(",")])
+    if runs.min() < 0 or runs.sum() != height * width:
+        raise ValueError("run lengths do not add up to the mask's box")
+    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+    return Bitmap(int(number(about["top"])), int(number(about["left"])), pixels)

@@ -1,0 +1,68 @@
+"""JSON and XML label files, read once for sniffing and reading; and their entries by image."""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from defusedxml.ElementTree import fromstring
+
+from poreseg.errors import PoresegError, nearest
+from poreseg.files import stem
+from poreseg.labels.label import Grid
+from poreseg.labels.shapes import parsing
+
+JSON = (".json", ".geojson")
+
+
+def load_json(path: Path) -> Any:
+    """The content of a JSON file, not to be changed; None for files of another suffix.
+
+    Raises
+    ------
+    PoresegError
+        It is no JSON.
+    """
+    if path.suffix.lower() not in JSON:
+        return None
+    with parsing(path, "JSON"):
+        return _json(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)  # every reader looks at the same file
+def _json(path: Path, changed: int) -> Any:
+    return json.loads(path.read_text(encoding="utf-8-sig"))
+
+
+def load_xml(path: Path) -> Element | None:
+    """The root of an XML file without entities; None for files of another suffix."""
+    if path.suffix.lower() != ".xml":
+        return None
+    with parsing(path, "XML"):
+        return _xml(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _xml(path: Path, changed: int) -> Element:
+    root: Element = fromstring(path.read_bytes())
+    return root
+
+
+def entry_of(entries: Mapping[str, Any], grid: Grid, path: Path) -> Any:
+    """What a label file of several images says of one of them.
+
+    Images are known by file name (without folders), or by its stem; the one entry of a
+    file of one image is taken whatever its name.
+    """
+    by_name = {Path(name.replace("\\", "/")).name: entry for name, entry in entries.items()}
+    by_stem = {stem(name): entry for name, entry in by_name.items()}
+    if (found := by_name.get(grid.image, by_stem.get(stem(grid.image)))) is not None:
+        return found
+    if len(entries) == 1:
+        return next(iter(entries.values()))
+    hint = nearest(grid.image, by_name)
+    raise PoresegError(
+        f"{path}: holds {len(entries)} images, {grid.image or 'this one'} is not among them{hint}"
+    )

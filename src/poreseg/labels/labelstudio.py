@@ -1,0 +1,152 @@
+"""Label Studio JSON, full or JSON_MIN: outlines and brush masks of several images."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from poreseg.labels.documents import entry_of, load_json
+from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, check_size, draw
+from poreseg.labels.shapes import box, ellipse, no_area, parsing, polygon, turned
+
+NAME = "Label Studio"
+SUFFIXED = re.compile(r"\.\w+$")
+UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # that its server puts before an uploaded file's name
+CHANNELS = 4  # of a brush mask; the last one, opacity, says what is painted
+
+
+def sniff(path: Path) -> bool:
+    """Whether a file is Label Studio's: a list of tasks, each with data or marked regions."""
+    content = load_json(path)
+    if not isinstance(content, list) or not content or not isinstance(content[0], dict):
+        return False
+    task = content[0]
+    return {"data", "annotations"} <= task.keys() or any(map(_is_marks, task.values()))
+
+
+def images(path: Path) -> list[str]:
+    """File names of the images that have marked regions."""
+    with parsing(path, NAME):
+        return [name for name, marks in _entries(path).items() if marks]
+
+
+def read(path: Path, grid: Grid, classes: Classes) -> Label:
+    """Rasterise the regions of an image, a later one over an earlier one.
+
+    Coordinates are percent of the image's width and height from its top left corner; a
+    rectangle turns about its own top left corner, an ellipse about its centre.
+    """
+    with parsing(path, NAME):
+        marks = entry_of(_entries(path), grid, path)
+        for mark in marks:
+            check_size((mark.get("original_height"), mark.get("original_width")), grid, path)
+        areas = [(_area(mark, grid), mark) for mark in marks]
+        regions = [Region(area, _class(mark)) for area, mark in areas if area is not None]
+        left_out = Counter(str(mark.get("type", "unknown")) for area, mark in areas if area is None)
+    no_area(path, left_out)
+    return draw(regions, grid, classes, path)
+
+
+def _is_marks(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and isinstance(value[0], dict)
+        and "original_width" in value[0]
+    )
+
+
+def _entries(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Marks by image file name; of several annotations of an image the latest counts."""
+    return {_file_name(task): _marks(task) for task in load_json(path)}
+
+
+def _file_name(task: dict[str, Any]) -> str:
+    """The image's name: its server adds eight digits to uploads, and links to local files."""
+    data = task.get("data", task)
+    place = next(unquote(v) for v in data.values() if isinstance(v, str) and SUFFIXED.search(v))
+    name = re.split(r"[/\\=]", place)[-1]
+    return UPLOAD.sub("", name) if "upload/" in place else name
+
+
+def _marks(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each mark with its numbers; the full export nests them in `value`, JSON_MIN does not."""
+    if "data" not in task:
+        return list(next((value for value in task.values() if _is_marks(value)), []))
+    done = [a for a in task["annotations"] if not a.get("was_cancelled")]
+    latest: dict[str, Any] = max(
+        done, key=lambda a: str(a.get("created_at", "")), default={"result": []}
+    )
+    marks: dict[str, dict[str, Any]] = {}
+    for number, result in enumerate(latest["result"]):
+        if isinstance(result.get("value"), dict):  # outline and class may come as two of one id
+            marks.setdefault(str(result.get("id", number)), {}).update(result | result["value"])
+    return list(marks.values())
+
+
+def _class(mark: dict[str, Any]) -> str | None:
+    names = next((v for k, v in mark.items() if k.endswith("labels") and isinstance(v, list)), None)
+    return str(names[0]) if names else None
+
+
+def _area(mark: dict[str, Any], grid: Grid) -> BaseGeometry | Bitmap | None:
+    across, down = grid.width / 100, grid.height / 100
+    if "rle" in mark:
+        return Bitmap(0, 0, painted(mark["rle"], grid.height, grid.width))
+    if "points" in mark:
+        return polygon((float(x) * across, float(y) * down) for x, y in mark["points"])
+    if "radiusX" in mark:
+        x, y = float(mark["x"]) * across, float(mark["y"]) * down
+        area = ellipse(x, y, float(mark["radiusX"]) * across, float(mark["radiusY"]) * down)
+        return turned(area, mark.get("rotation"), (x, y))
+    if {"x", "y", "width", "height"} <= mark.keys() and "text" not in mark:
+        x, y = float(mark["x"]) * across, float(mark["y"]) * down
+        area = box(x, y, x + float(mark["width"]) * across, y + float(mark["height"]) * down)
+        return turned(area, mark.get("rotation"), (x, y))
+    return None
+
+
+def painted(runs: list[int], height: int, width: int) -> NDArray[np.bool_]:
+    """Pixels (H, W) of a brush mask.
+
+    A stream of bits, the highest of each byte first: 32 bits with the number of values; 5
+    with the bits of a value, less one; four times 4 with the bits of a run's length, less
+    one. Then runs: one bit says whether one value repeats or each is written; two say which
+    of the four lengths follows; the length, less one; and the value or values. Values are
+    the bytes of an RGBA image, row by row. Source: `encode_rle` and `decode_rle` in the
+    Label Studio SDK's converter.
+    """
+    bits = np.unpackbits(np.asarray(runs, dtype=np.uint8))
+    at = 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        if at + count > len(bits):
+            raise ValueError("a brush mask ends too early")
+        chunk, at = bits[at : at + count], at + count
+        return int("".join("1" if bit else "0" for bit in chunk), 2)
+
+    total = take(32)
+    if total != height * width * CHANNELS:
+        raise ValueError(f"a brush mask of {total} values, the image has {height * width} pixels")
+    size = take(5) + 1
+    lengths = [take(4) + 1 for _ in range(4)]
+    values = np.zeros(total, bool)
+    done = 0
+    while done < total:
+        repeats = take(1)
+        run = min(take(lengths[take(2)]) + 1, total - done)
+        if repeats:
+            values[done : done + run] = take(size) > 0
+        else:
+            if at + run * size > len(bits):
+                raise ValueError("a brush mask ends too early")
+            values[done : done + run] = bits[at : at + run * size].reshape(run, size).any(axis=1)
+            at += run * size
+        done += run
+    return values.reshape(height, width, CHANNELS)[..., -1]

@@ -1,0 +1,87 @@
+"""ImageJ regions of interest: one .roi, or a RoiSet.zip of several."""
+
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import roifile
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from poreseg.errors import PoresegError
+from poreseg.labels.label import Classes, Grid, Label, Region, draw
+from poreseg.labels.shapes import box, ellipse, no_area, parsing, polygon
+
+NAME = "ImageJ ROI"
+LARGEST = 64 * 2**20  # bytes of all ROIs in a set, unpacked
+OUTLINES = (roifile.ROI_TYPE.POLYGON, roifile.ROI_TYPE.FREEHAND, roifile.ROI_TYPE.TRACED)
+BOXES = (roifile.ROI_TYPE.RECT, roifile.ROI_TYPE.OVAL)
+NO_REGION = (roifile.ROI_SUBTYPE.TEXT, roifile.ROI_SUBTYPE.IMAGE)
+
+
+def sniff(path: Path) -> bool:
+    """Whether a file is ImageJ's, by its suffix."""
+    return path.suffix.lower() in (".roi", ".zip")
+
+
+def read(path: Path, grid: Grid, classes: Classes) -> Label:
+    """Rasterise the regions. Coordinates have 0, 0 at the top left corner of the first pixel.
+
+    Regions have a name, which ImageJ makes from their place unless the user gives one: a
+    name that is a class counts as one, any other is a pore.
+    """
+    with parsing(path, NAME):
+        rois = [(name, roifile.ImagejRoi.frombytes(data)) for name, data in _unpacked(path)]
+        areas = [(_area(roi), roi, name) for name, roi in rois]
+    no_area(path, Counter(roi.roitype.name.lower() for area, roi, _ in areas if area is None))
+    found = [
+        Region(area, _class(roi.name or name, classes))
+        for area, roi, name in areas
+        if area is not None
+    ]
+    return draw(found, grid, classes, path)
+
+
+def _unpacked(path: Path) -> list[tuple[str, bytes]]:
+    """The file's stem and the bytes of each ROI; what unpacks to more than ROIs need is refused."""
+    if path.suffix.lower() == ".roi":
+        return [(path.stem, path.read_bytes())]
+    with zipfile.ZipFile(path) as archive:
+        members = [m for m in archive.infolist() if m.filename.lower().endswith(".roi")]
+        members = [m for m in members if not m.filename.startswith("__MACOSX/")]
+        if not members:
+            raise PoresegError(f"{path}: no .roi within; wanted a RoiSet.zip of ImageJ")
+        if (size := sum(m.file_size for m in members)) > LARGEST:
+            raise PoresegError(
+                f"{path}: unpacks to {size / 2**20:.0f} MiB; no set of ROIs is so large"
+            )
+        return [(Path(m.filename).stem, archive.read(m)) for m in members]
+
+
+def _area(roi: roifile.ImagejRoi) -> BaseGeometry | None:
+    if (
+        roi.composite
+    ):  # all rings in one polygon: ImageJ fills by the even-odd rule, and so does `draw`
+        rings = [ring for ring in roi.coordinates(multi=True) if len(ring) > 3]
+        if not all(np.isfinite(ring).all() for ring in rings):
+            raise ValueError("an outline has coordinates that are no numbers")
+        return shapely.Polygon(rings[0], rings[1:]) if rings else shapely.Polygon()
+    if roi.roitype in OUTLINES:
+        return polygon(roi.coordinates())
+    if roi.roitype not in BOXES or roi.subtype in NO_REGION:
+        return None
+    left, top, right, bottom = map(float, (roi.left, roi.top, roi.right, roi.bottom))
+    if roi.subpixelrect:
+        left, top, right, bottom = roi.xd, roi.yd, roi.xd + roi.widthd, roi.yd + roi.heightd
+    if roi.roitype == roifile.ROI_TYPE.RECT:
+        return box(left, top, right, bottom)
+    return ellipse((left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2)
+
+
+def _class(name: str, classes: Classes) -> str | None:
+    """The class that a name says; `unknown-3` and `unknown 3` say unknown."""
+    for candidate in (name, name.rstrip("0123456789").rstrip("-_ #")):
+        if classes.meaning(candidate) is not None:
+            return candidate
+    return None

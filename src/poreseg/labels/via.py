@@ -1,0 +1,98 @@
+"""VGG Image Annotator 2, project or exported annotations: outlines of several images."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from shapely.geometry.base import BaseGeometry
+
+from poreseg.labels.documents import entry_of, load_json
+from poreseg.labels.label import Classes, Grid, Label, Region, draw
+from poreseg.labels.shapes import box, ellipse, no_area, parsing, polygon, turned
+
+NAME = "VIA"
+CLASS_KEYS = ("class", "label", "name", "type", "category")
+
+
+def sniff(path: Path) -> bool:
+    """Whether a file is VIA's: its project, or a JSON object of files with regions."""
+    content = load_json(path)
+    if not isinstance(content, dict) or not content:
+        return False
+    first = next(iter(content.values()))
+    return "_via_img_metadata" in content or (
+        isinstance(first, dict) and {"filename", "regions"} <= first.keys()
+    )
+
+
+def images(path: Path) -> list[str]:
+    """File names of the images that have regions."""
+    with parsing(path, NAME):
+        return [name for name, regions in _entries(path).items() if regions]
+
+
+def read(path: Path, grid: Grid, classes: Classes) -> Label:
+    """Rasterise the regions of an image; 0, 0 is the top left corner of the first pixel."""
+    with parsing(path, NAME):
+        found = entry_of(_entries(path), grid, path)
+        areas = [(_area(region["shape_attributes"]), region) for region in found]
+        texts = _texts(load_json(path))
+        regions = [Region(area, _class(region.get("region_attributes") or {}, texts))
+                   for area, region in areas if area is not None]  # fmt: skip
+        left_out = Counter(str(r["shape_attributes"]["name"]) for a, r in areas if a is None)
+    no_area(path, left_out)
+    return draw(regions, grid, classes, path)
+
+
+def _entries(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Regions by image file name; older files list them under numbers."""
+    content = load_json(path)
+    files: Iterable[Any] = content.get("_via_img_metadata", content).values()
+    return {
+        str(file["filename"]): list(r.values())
+        if isinstance(r := file["regions"], dict)
+        else list(r)
+        for file in files
+    }
+
+
+def _area(shape: dict[str, Any]) -> BaseGeometry | None:
+    kind = shape["name"]
+    if kind == "polygon":
+        return polygon(zip(shape["all_points_x"], shape["all_points_y"], strict=True))
+    if kind == "rect":
+        x, y = float(shape["x"]), float(shape["y"])
+        return box(x, y, x + float(shape["width"]), y + float(shape["height"]))
+    if kind == "circle":
+        return ellipse(shape["cx"], shape["cy"], shape["r"], shape["r"])
+    if kind == "ellipse":
+        x, y = float(shape["cx"]), float(shape["cy"])
+        return turned(
+            ellipse(x, y, shape["rx"], shape["ry"]),
+            math.degrees(float(shape.get("theta") or 0)),
+            (x, y),
+        )
+    return None
+
+
+def _texts(content: Any) -> dict[str, dict[str, str]]:
+    """What the choices of each attribute are called; a project's regions hold their ids."""
+    attributes = content.get("_via_attributes", {}).get("region", {})
+    return {
+        key: about["options"]
+        for key, about in attributes.items()
+        if isinstance(about.get("options"), dict)
+    }
+
+
+def _class(attributes: dict[str, Any], texts: dict[str, dict[str, str]]) -> str | None:
+    """A region's class: the attribute of a usual name, else the first; of boxes the ticked one."""
+    if not attributes:
+        return None
+    key = next((key for key in CLASS_KEYS if attributes.get(key)), next(iter(attributes)))
+    value = attributes[key]
+    if isinstance(value, dict):
+        value = next((name for name, ticked in value.items() if ticked), None)
+    return str(texts.get(key, {}).get(str(value), value)) if value else None

@@ -1,0 +1,134 @@
+"""Label rasters as files that labelling tools read; each gives back exactly the pixels."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.features import rasterize, shapes
+
+from poreseg.classes import PORE, UNKNOWN
+from poreseg.errors import PoresegError
+from poreseg.files import whole, write_json
+from poreseg.images.raster import write_raster
+from poreseg.labels.label import Grid
+
+FORMS = {"mask": (".png", ".tif", ".tiff"), "geojson": (".geojson", ".json"),
+         "labelme": (".json",), "coco": (".json",)}  # fmt: skip
+NAMES = {PORE: "pore", UNKNOWN: "unknown"}
+
+
+def write_label(path: Path, values: NDArray[np.uint8], grid: Grid, form: str) -> None:
+    """Write a label.
+
+    Parameters
+    ----------
+    path
+        File to write, with a suffix of the form's.
+    values
+        (H, W): 0 matrix, 1 pore, 255 unknown.
+    grid
+        Where it lies; `grid.image` is the image's file name.
+    form
+        A key of `FORMS`.
+    """
+    if path.suffix.lower() not in FORMS[form]:
+        raise PoresegError(f"{path}: a label as {form} ends in {' or '.join(FORMS[form])}")
+    if form == "geojson":
+        write_json(path, geojson(values, grid))
+    elif form == "labelme":
+        write_json(path, _labelme(values, grid))
+    elif form == "coco":
+        write_json(path, _coco(values, grid))
+    elif path.suffix.lower() == ".png":
+        with whole(path) as temporary:
+            Image.fromarray(_mask(values)).save(temporary)
+    else:
+        write_raster(path, _mask(values), crs=grid.crs, transform=grid.transform)
+
+
+def geojson(values: NDArray[np.uint8], grid: Grid) -> dict[str, Any]:
+    """GeoJSON of pores and unknown areas, in map coordinates where the image lies on a map."""
+    features = [
+        {"type": "Feature", "properties": {"class": name}, "geometry": geometry}
+        for name, geometry in outlines(values, grid.transform)
+    ]
+    collection: dict[str, Any] = {"type": "FeatureCollection", "features": features}
+    if grid.crs:  # the older member that QGIS and GDAL still read; RFC 7946 knows WGS 84 only
+        collection["crs"] = {"type": "name", "properties": {"name": grid.crs.to_string()}}
+    return collection
+
+
+def outlines(
+    values: NDArray[np.uint8], place: Affine | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Class and polygon of each connected area, along its pixels' borders.
+
+    Pixels that touch only at a corner are two outlines: joined, they would cross themselves.
+    """
+    marked = (values == PORE) | (values == UNKNOWN)
+    found = shapes(values, mask=marked, connectivity=4, transform=place or Affine.identity())
+    for geometry, value in found:
+        yield NAMES[int(value)], geometry
+
+
+def _mask(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """0, 1 and 255; without unknown 0 and 255, which any viewer shows."""
+    return values if (values == UNKNOWN).any() else values * np.uint8(255)
+
+
+def _labelme(values: NDArray[np.uint8], grid: Grid) -> dict[str, Any]:
+    """LabelMe has no holes: a hole is a later shape of class matrix, an island in it later still.
+
+    Rings are written from the largest to the smallest, which nests them rightly.
+    """
+    rings = [
+        (ring, not hole, "matrix" if hole else name)
+        for name, geometry in outlines(values)
+        for hole, ring in enumerate(geometry["coordinates"])
+    ]
+    rings.sort(key=lambda item: (-_area(item[0]), item[1]))  # what fills a hole after the hole
+    return {
+        "version": "5.5.0", "flags": {},
+        "shapes": [{"label": name, "points": [list(point) for point in ring[:-1]], "group_id": None,
+                    "shape_type": "polygon", "flags": {}} for ring, _, name in rings],
+        "imagePath": grid.image, "imageData": None,
+        "imageHeight": grid.height, "imageWidth": grid.width,
+    }  # fmt: skip
+
+
+def _coco(values: NDArray[np.uint8], grid: Grid) -> dict[str, Any]:
+    """COCO knows no holes either: areas with holes are run-length masks."""
+    ids = {name: number for number, name in enumerate(NAMES.values(), start=1)}
+    annotations = []
+    for number, (name, geometry) in enumerate(outlines(values), start=1):
+        rings = geometry["coordinates"]
+        x, y = np.array(rings[0]).T
+        box = [x.min(), y.min(), x.max() - x.min(), y.max() - y.min()]
+        annotations.append({
+            "id": number, "image_id": 1, "category_id": ids[name], "iscrowd": int(len(rings) > 1),
+            "bbox": box, "area": _area(rings[0]) - sum(map(_area, rings[1:])),
+            "segmentation": _runs(geometry, grid) if len(rings) > 1
+            else [[coordinate for point in rings[0][:-1] for coordinate in point]],
+        })  # fmt: skip
+    return {
+        "images": [{"id": 1, "file_name": grid.image, "height": grid.height, "width": grid.width}],
+        "categories": [{"id": number, "name": name} for name, number in ids.items()],
+        "annotations": annotations,
+    }
+
+
+def _runs(geometry: dict[str, Any], grid: Grid) -> dict[str, Any]:
+    """Run lengths down the columns, beginning with what is not marked."""
+    column_wise = rasterize([(geometry, 1)], grid.shape, dtype=np.uint8).T.ravel()
+    ends = np.flatnonzero(np.diff(column_wise)) + 1
+    starts = np.concatenate([[0] if column_wise[0] == 0 else [0, 0], ends, [column_wise.size]])
+    return {"size": list(grid.shape), "counts": np.diff(starts).tolist()}
+
+
+def _area(ring: Sequence[Sequence[float]]) -> float:
+    x, y = np.array(ring).T
+    return float(abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2)

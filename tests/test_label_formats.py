@@ -1,0 +1,297 @@
+"""One drawn specimen in every label format, by its own reference library, gives one label."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import formats
+import numpy as np
+import pytest
+import roifile
+import shapely
+from formats import (
+    AREAS,
+    CODES,
+    GRID,
+    MORE_IMAGES,
+    ON_MAP,
+    PLACE,
+    PORE,
+    QGIS_NO_MAP,
+    RECTANGLES,
+    SHAPES,
+    UTM,
+)  # fmt: skip
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco
+
+from poreseg.errors import PoresegError, PoresegWarning
+from poreseg.labels.coco import _lengths
+from poreseg.labels.label import Classes, Grid
+from poreseg.labels.labelstudio import painted
+from poreseg.labels.rasterise import read_label
+from poreseg.labels.registry import READERS, images_in, reader_of
+from poreseg.labels.write import FORMS, write_label
+
+CLASSES = Classes()
+LISTED = Classes(pore=[2, "#0000ff"], matrix=[6, "#808080"], unknown=[10], other="error")
+CASES = {
+    # outlines
+    "labelme polygon": ("a.json", formats.labelme([{"label": n, "points": p, "shape_type": "polygon"} for p, n in SHAPES])),
+    "labelme polygon, old": ("a.json", formats.labelme([{"label": n, "points": p, "shape_type": None} for p, n in SHAPES], (None, None))),
+    "labelme rectangle": ("a.json", formats.labelme([{"label": n, "points": [p[2], p[0]], "shape_type": "rectangle"} for p, n in SHAPES])),
+    "labelme oriented rectangle": ("a.json", formats.labelme([{"label": n, "points": p, "shape_type": "oriented_rectangle"} for p, n in SHAPES])),
+    "labelme mask": ("a.json", formats.labelme_mask),
+    "geojson collection": ("a.geojson", formats.collection([formats.feature(a) for a in AREAS])),
+    "geojson in .json": ("a.json", formats.collection([formats.feature(a) for a in AREAS])),
+    "geojson multipolygon": ("a.geojson", formats._json(formats.feature(shapely.MultiPolygon(AREAS)))),
+    "geojson parts of one area that overlap": ("a.geojson", formats._json(formats.feature(shapely.MultiPolygon([*AREAS, AREAS[-1]])))),
+    "geojson of QuPath": ("a.geojson", formats.qupath),
+    "geojson of QGIS, no map": ("a.geojson", formats.collection([formats.feature(a, place=QGIS_NO_MAP) for a in AREAS])),
+    "geojson of QGIS, map": ("a.geojson", formats.collection([formats.feature(a, place=PLACE) for a in AREAS], "urn:ogc:def:crs:EPSG::32633"), ON_MAP),
+    "geopackage, no map": ("a.gpkg", formats.vector("GPKG")),
+    "geopackage, map": ("a.gpkg", formats.vector("GPKG", "EPSG:32633", PLACE, "label"), ON_MAP),
+    "shapefile, no map": ("a.shp", formats.vector("ESRI Shapefile")),
+    "shapefile, map": ("a.shp", formats.vector("ESRI Shapefile", "EPSG:32633", PLACE), ON_MAP),
+    "coco polygons": ("a.json", formats.coco_file(formats.COCO_POLYGONS, ("pore", "matrix"))),
+    "coco run lengths": ("a.json", formats.coco_file([(formats.coco_runs(False), "pore")])),
+    "coco run lengths, compressed": ("a.json", formats.coco_file([(formats.coco_runs(True), "pore")])),
+    "coco of several images": ("all.json", formats.coco_file(formats.COCO_POLYGONS, ("pore", "matrix"), MORE_IMAGES)),
+    "cvat polygon": ("a.xml", formats.cvat(formats.CVAT_POLYGONS)),
+    "cvat box by z order": ("a.xml", formats.cvat(formats.CVAT_BOXES[::-1])),
+    "cvat mask": ("a.xml", formats.cvat(formats.cvat_mask())),
+    "label studio polygon": ("a.json", formats.studio(formats.STUDIO_POLYGONS)),
+    "label studio rectangle": ("a.json", formats.studio(formats.STUDIO_RECTANGLES)),
+    "label studio minimal": ("a.json", formats.studio_min),
+    "label studio brush": ("a.json", formats.studio_brush(False)),
+    "label studio brush, values written out": ("a.json", formats.studio_brush(True)),
+    "imagej polygons": ("a.zip", formats.roi_set(formats.roi_polygons())),
+    "imagej rectangles": ("a.zip", formats.roi_set(formats.roi_rectangles())),
+    "imagej composite": ("a.roi", lambda p: formats.roi_composite().tofile(p)),
+    "via polygon": ("a.json", formats.via([formats.via_polygon(p, n) for p, n in SHAPES])),
+    "via rectangle, project": ("a.json", formats.via([formats.via_rectangle(*r) for r in RECTANGLES], project=True)),
+    "via choices, project": ("a.json", formats.via([formats.via_polygon(p, str(1 + (n == "matrix")), "kind") for p, n in SHAPES], True, _via_attributes=formats.VIA_CHOICES)),
+    "via regions by number": ("a.json", formats.via({str(i): formats.via_polygon(p, n) for i, (p, n) in enumerate(SHAPES)})),
+    # masks
+    "png 0/1": ("a.png", formats.picture(PORE)),
+    "png 0/255": ("a.png", formats.picture(PORE * 255)),
+    "png 0/7": ("a.png", formats.picture(PORE * 7)),
+    "png of 1 bit": ("a.png", formats.picture(PORE.astype(bool))),
+    "png palette": ("a.png", formats.palette([0, 0, 0, 255, 0, 0])),
+    "png rgb": ("a.png", formats.picture(np.dstack([PORE * 255] * 3))),
+    "png rgb, blue": ("a.png", formats.picture(formats.coloured((0, 0, 255), (0, 0, 0)))),
+    "png rgba, opaque": ("a.png", formats.picture(np.dstack([PORE * 255] * 3 + [PORE * 0 + 255]))),
+    "png rgba, white on nothing": ("a.png", formats.transparent((255, 255, 255))),
+    "png rgba, black on nothing": ("a.png", formats.transparent((0, 0, 0))),
+    "png of listed colours": ("a.png", formats.picture(formats.coloured((0, 0, 255), (128, 128, 128))), GRID, LISTED),
+    "png palette of listed colours": ("a.png", formats.palette([128, 128, 128, 0, 0, 255]), GRID, LISTED),
+    "jpeg": ("a.jpg", formats.picture(PORE * 255, quality=95)),
+    "webp": ("a.webp", formats.picture(np.dstack([PORE * 255] * 3), lossless=True)),
+    "bmp": ("a.bmp", formats.picture(PORE * 255)),
+    "jpeg 2000": ("a.jp2", formats.gdal("JP2OpenJPEG", PORE, QUALITY=100, REVERSIBLE="YES")),
+    "tiff 0/255": ("a.tif", formats.tiff(PORE * 255)),
+    "tiff 16 bit": ("a.tif", formats.tiff(PORE.astype(np.uint16) * 65535)),
+    "tiff float": ("a.tif", formats.tiff(PORE.astype(np.float32))),
+    "tiff white is zero": ("a.tif", formats.tiff(255 - PORE * 255, photometric="miniswhite")),
+    "tiff lzw": ("a.tif", formats.gdal("GTiff", PORE, compress="lzw")),
+    "tiff of QGIS": ("a.tif", formats.gdal("GTiff", PORE, crs=UTM, transform=PLACE), ON_MAP),
+    "tiff of listed values": ("a.tif", formats.tiff(CODES), GRID, LISTED),
+    "ome-tiff": ("a.ome.tif", formats.tiff(PORE, metadata={"axes": "YX"})),
+    "ome-tiff of 5 axes": ("a.ome.tiff", formats.tiff(PORE[None, None, None], metadata={"axes": "TCZYX"})),
+    "ome-tiff of numbered pores": ("a.ome.tiff", formats.tiff(formats.numbered(), metadata={"axes": "YX"})),
+    "czi": ("a.czi", formats.czi_file(PORE)),
+    "npy": ("a.npy", lambda p: np.save(p, PORE.astype(bool))),
+}  # fmt: skip
+
+
+def read(path, grid=GRID, classes=CLASSES):
+    return read_label([path], grid, classes).values
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_format_gives_the_same_label(tmp_path, case):
+    name, write, *how = case
+    write(tmp_path / name)
+    found = read(tmp_path / name, *how)
+    np.testing.assert_array_equal(found[found != 255], PORE[found != 255])
+    wanted_unknown = (
+        CODES == 10
+        if "listed values" in str(how) or (how[1:] == [LISTED] and name == "a.tif")
+        else PORE * 0
+    )
+    np.testing.assert_array_equal(found == 255, wanted_unknown)
+
+
+def test_every_reader_has_its_cases(tmp_path):
+    used = set()
+    for number, (name, write, *_) in enumerate(CASES.values()):
+        (tmp_path / str(number)).mkdir()
+        write(tmp_path / str(number) / name)
+        used.add(reader_of(tmp_path / str(number) / name).NAME)
+    assert used == {reader.NAME for reader in READERS}
+
+
+def test_classes_of_apeer_come_in_a_file_each(tmp_path):
+    background = (np.arange(24)[:, None] < 18) & (PORE == 0)
+    formats.tiff(formats.numbered(), metadata={"axes": "YX"})(tmp_path / "a_pore.ome.tiff")
+    formats.tiff(background.astype(np.uint8), metadata={"axes": "YX"})(
+        tmp_path / "a_background.ome.tiff"
+    )
+    paths = [tmp_path / "a_background.ome.tiff", tmp_path / "a_pore.ome.tiff"]
+    found = read_label(paths, GRID, Classes(matrix=["background"])).values
+    np.testing.assert_array_equal(found == 1, PORE == 1)
+    np.testing.assert_array_equal(found == 0, background)  # neither: not annotated
+    alone = read_label(paths[1:], GRID, Classes()).values
+    np.testing.assert_array_equal(alone, PORE)
+
+
+def test_with_sparse_labels_what_is_not_marked_is_unknown(tmp_path):
+    formats.labelme([{"label": n, "points": p} for p, n in SHAPES])(tmp_path / "a.json")
+    drawn = read(tmp_path / "a.json", classes=Classes(sparse=True))
+    assert drawn[4, 5] == 1
+    assert drawn[7, 9] == 0
+    assert drawn[0, 0] == 255
+    formats.tiff(CODES * (CODES != 6))(tmp_path / "a.tif")
+    mask = read(tmp_path / "a.tif", classes=replace(LISTED, sparse=True))
+    np.testing.assert_array_equal(mask, np.where(PORE == 1, 1, 255))
+
+
+def test_a_class_that_is_not_listed_is_an_error_that_lists_all(tmp_path):
+    formats.labelme(
+        [
+            {"label": n, "points": p}
+            for (p, _), n in zip(SHAPES, ["pore", "Quartz", "pore", "poor", "pore"], strict=True)
+        ]
+    )(tmp_path / "a.json")
+    with pytest.raises(
+        PoresegError,
+        match=r"class 'Quartz' is neither .* found pore \(3\), Quartz \(1\), poor \(1\)",
+    ):
+        read(tmp_path / "a.json")
+    others = read(tmp_path / "a.json", classes=Classes(other="unknown"))
+    assert (others[6:12, 8:11] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    {
+        "labelme": ("a.json", formats.labelme([{"label": "pore", "shape_type": "circle", "points": [[60, 40], [60, 70]]}], (None, None))),
+        "geojson of QuPath": ("a.geojson", formats._json([{"type": "Feature", "geometry": {"type": "Polygon", "isEllipse": True,
+                              "coordinates": [[[30, 10], [90, 10], [90, 70], [30, 70], [30, 10]]]}}])),
+        "cvat": ("a.xml", lambda p: p.write_text('<annotations><image name="a.png"><ellipse label="pore" cx="60" cy="40" rx="30" ry="30"/></image></annotations>')),
+        "label studio": ("a.json", formats._json([{"data": {"image": "a.png"}, "annotations": [{"result": [{"type": "ellipselabels", "value":
+                         {"x": 50, "y": 40, "radiusX": 25, "radiusY": 30, "ellipselabels": ["pore"]}}]}]}])),
+        "imagej": ("a.roi", lambda p: roifile.ImagejRoi(roitype=roifile.ROI_TYPE.OVAL, left=30, top=10, right=90, bottom=70).tofile(p)),
+        "via": ("a.json", formats.via([{"shape_attributes": {"name": "circle", "cx": 60, "cy": 40, "r": 30}, "region_attributes": {}}])),
+        "via ellipse": ("a.json", formats.via([{"shape_attributes": {"name": "ellipse", "cx": 60, "cy": 40, "rx": 30, "ry": 30, "theta": 1}, "region_attributes": {}}])),
+    }.values(),
+)  # fmt: skip
+def test_round_shapes_are_discs(tmp_path, name, write):
+    write(tmp_path / name)
+    found = read(tmp_path / name, Grid(100, 120, image="a.png"))
+    rows, cols = np.mgrid[:100, :120] + 0.5
+    np.testing.assert_array_equal(found, np.hypot(cols - 60, rows - 40) < 30)
+
+
+def _quarter_turned(centre):
+    """A bar of 20 x 8 px, turned by 90 degrees about a point."""
+    x, y = centre
+    corners = np.array([[10, 10], [30, 18]]) - [x, y]
+    turned = np.sort(np.column_stack([-corners[:, 1] + x, corners[:, 0] + y]), axis=0)
+    (left, top), (right, bottom) = turned.astype(int)
+    wanted = np.zeros((40, 50), np.uint8)
+    wanted[max(top, 0) : bottom, max(left, 0) : right] = 1
+    return wanted
+
+
+def test_turned_boxes_turn_clockwise_about_their_format_s_point(tmp_path):
+    grid = Grid(40, 50, image="a.png")
+    box = '<box label="pore" xtl="10" ytl="10" xbr="30" ybr="18" rotation="90"/>'
+    (tmp_path / "a.xml").write_text(f'<annotations><image name="a.png">{box}</image></annotations>')
+    np.testing.assert_array_equal(read(tmp_path / "a.xml", grid), _quarter_turned((20, 14)))
+    value = {
+        "x": 20,
+        "y": 25,
+        "width": 40,
+        "height": 20,
+        "rotation": 90,
+        "rectanglelabels": ["pore"],
+    }
+    task = {
+        "data": {"image": "a.png"},
+        "annotations": [{"result": [{"type": "rectanglelabels", "value": value}]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps([task]))
+    np.testing.assert_array_equal(read(tmp_path / "a.json", grid), _quarter_turned((10, 10)))
+
+
+def test_brush_masks_of_the_label_studio_sdk_are_read():
+    made = json.loads((Path(__file__).parent / "data" / "label-studio-brush.json").read_text())
+    for example in made["examples"]:
+        found = painted(example["rle"], example["height"], example["width"])
+        np.testing.assert_array_equal(found, np.array(example["mask"], bool))
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    share=st.floats(0, 1),
+    height=st.integers(1, 30),
+    width=st.integers(1, 30),
+)
+def test_compressed_run_lengths_are_as_pycocotools_reads_them(seed, share, height, width):
+    pixels = np.asfortranarray(
+        np.random.default_rng(seed).random((height, width)) < share, np.uint8
+    )
+    runs = coco.encode(pixels)
+    lengths = _lengths(runs["counts"].decode())
+    assert (
+        coco.frPyObjects({"size": [height, width], "counts": lengths}, height, width)["counts"]
+        == runs["counts"]
+    )
+
+
+def test_polygons_agree_with_pycocotools_but_for_the_outline(tmp_path):
+    points = [[3.2, 2.1], [28.7, 5.9], [21.4, 20.3], [9.8, 13.6]]
+    formats.coco_file([([formats.flat(points)], "pore")])(tmp_path / "a.json")
+    reference = coco.decode(coco.frPyObjects([formats.flat(points)], 24, 32))[..., 0]
+    found = read(tmp_path / "a.json")
+    assert (found != reference).sum() <= 0.02 * reference.sum()
+
+
+def test_a_label_of_several_images_knows_its_images(tmp_path):
+    path = tmp_path / "all.json"
+    formats.coco_file(formats.COCO_POLYGONS, ("pore", "matrix"), MORE_IMAGES)(path)
+    assert images_in(path) == ["a.png"]  # b.png has no annotation: it is not labelled
+    with pytest.raises(PoresegError, match=r"holds 2 images, c\.png is not among them"):
+        read(path, replace(GRID, image="c.png"))
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10**6), share=st.floats(0.05, 0.95), form=st.sampled_from([*FORMS, "tiff"])
+)
+def test_any_label_survives_the_way_to_a_format_and_back(tmp_path_factory, seed, share, form):
+    random = np.random.default_rng(seed)
+    values = random.choice(
+        [0, 1, 255], (17, 23), p=[(1 - share) * 0.8, share, (1 - share) * 0.2]
+    ).astype(np.uint8)
+    values[0, :2] = 1, 0
+    suffix = {"mask": ".png", "tiff": ".tif", "geojson": ".geojson"}.get(form, ".json")
+    path = tmp_path_factory.mktemp("round") / f"a{suffix}"
+    grid = Grid(17, 23, image="a.png")
+    write_label(path, values, grid, "mask" if form == "tiff" else form)
+    np.testing.assert_array_equal(read(path, grid), values)
+
+
+def test_a_label_survives_the_way_to_a_map_and_back(tmp_path):
+    write_label(tmp_path / "a.geojson", PORE, ON_MAP, "geojson")
+    np.testing.assert_array_equal(read(tmp_path / "a.geojson", ON_MAP), PORE)
+
+
+def test_what_has_no_area_is_told(tmp_path):
+    line = {"label": "pore", "shape_type": "line", "points": [[1, 2], [3, 4]]}
+    formats.labelme([line, {"label": "pore", "points": SHAPES[0][0]}])(tmp_path / "a.json")
+    with pytest.warns(PoresegWarning, match="1 of type 'line' have no area"):
+        assert read(tmp_path / "a.json")[4, 5] == 1
