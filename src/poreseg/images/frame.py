@@ -130,12 +130,15 @@ def find_frame(
         return Frame(rows, bar_from)
     kept = len(view.valid) - -(-rows // view.step)
     bands = view.bands[:, :kept]
-    if (outside := _outside(bands)) is not None:
+    top, bottom, left, right = _edges(bands)
+    outside = _outside(bands)
+    inner = slice(top, kept - bottom), slice(left, bands.shape[2] - right)
+    if outside is not None and outside[inner].mean() >= SHARE / 2:  # more than straight edges
         fill = bands[:, 0, 0] if outside[0, 0] else bands[:, -1, -1]
         near = np.pad(ndimage.binary_dilation(outside), ((0, len(view.valid) - kept), (0, 0)))
         return Frame(rows, bar_from, outside=near, fill=fill, step=view.step)
-    top, bottom, left, right = (n * view.step for n in _edges(bands))
-    return Frame(rows, bar_from, (top, bottom + rows if bottom else 0, left, right))
+    edges = (top, bottom and bottom + rows // view.step, left, right)
+    return Frame(rows, bar_from, tuple(n * view.step for n in edges))  # type: ignore[arg-type]
 
 
 def _gray8(view: Overview) -> NDArray[np.uint8]:

@@ -49,8 +49,6 @@ def open_tiff(path: Path, choice: Choice) -> Iterator[Source]:
         source = _Gdal.of(path, datasets, Choice() if layout.stacked else choice)
         source.scales = layout.scales | scale.from_crs(source.crs, source.transform)
         source.bar_rows, source.convert = layout.bar_rows, layout.convert
-        if layout.convert is _cmyk_to_rgb:
-            source.count, source.indexes = 3, (1, 2, 3, 4)
         yield source
 
 
@@ -105,8 +103,8 @@ class _Layout:
 def _layout(path: Path, choice: Choice) -> _Layout:
     with tifffile.TiffFile(path, _multifile=False) as tiff:
         pages, stacked = _pages(path, tiff, choice)
-        page = tiff.pages[pages[0] if pages else 0]
-        assert isinstance(page, tifffile.TiffPage)
+        page = tiff.pages[pages[0] if pages else 0].keyframe
+        assert page is not None
         fei = _quietly(lambda: tiff.fei_metadata)
         return _Layout(
             pages, stacked, _scales(tiff, page, path.name),
@@ -124,9 +122,9 @@ def _pages(path: Path, tiff: tifffile.TiffFile, choice: Choice) -> tuple[list[in
     lead = [
         (axis, n) for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXS"
     ]
-    if not lead:  # pages of several sizes are no stack
-        lead = [("page", len(full))]
-        found: list[Any] = full
+    found: list[Any]
+    if not {axis for axis, _ in lead} - {"I", "Q"}:  # plain pages, maybe of several sizes
+        lead, found = [("page", len(full))], full
     elif len(series.pages) == prod(n for _, n in lead):
         found = [page.index if page is not None else None for page in series.pages]
     else:
@@ -187,18 +185,11 @@ def _conversion(
     if meaning == tifffile.PHOTOMETRIC.MINISWHITE and page.dtype and page.dtype.kind in "bu":
         top = 2**page.bitspersample - 1
         return lambda bands: (top - bands).astype(bands.dtype)
-    if meaning == tifffile.PHOTOMETRIC.SEPARATED and page.samplesperpixel == 4:
-        return _cmyk_to_rgb
-    if meaning in (tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB):
-        raise PoresegError(f"{path}: colours are L*a*b*; save the image as RGB")
+    inks = meaning == tifffile.PHOTOMETRIC.SEPARATED and page.bitspersample != 8  # GDAL does 8 bit
+    if inks or meaning in (tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB):
+        kind = "CMYK of more than 8 bits" if inks else "L*a*b*"
+        raise PoresegError(f"{path}: colours are {kind}; save the image as RGB")
     if (turn := page.tags.valueof("Orientation", 1)) not in (0, 1):
         warn(f"{path}: its orientation tag says {turn} (turned or mirrored); it is read as stored, "
              "as labelling tools do")  # fmt: skip
     return None
-
-
-def _cmyk_to_rgb(bands: NDArray[Any]) -> NDArray[Any]:
-    """Ink to light, without a colour profile."""
-    top = float(np.iinfo(bands.dtype).max)
-    light = 1 - bands.astype(np.float32) / top
-    return np.rint(light[:3] * light[3] * top).astype(bands.dtype)

@@ -1,6 +1,5 @@
 """The side of a pixel in micrometres, as microscopes and programs write it into TIFF files."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -59,7 +58,7 @@ def choose(found: Mapping[str, float], wanted: float | None, name: str) -> tuple
 
 def from_ome(xml: str) -> dict[str, float]:
     """`PhysicalSizeX` of OME-XML; its unit is micrometres where none is written."""
-    pixels = _find(xml, "Pixels")
+    pixels = next(iter(_elements(xml, "Pixels")), None)
     if pixels is None:
         return {}
     unit = pixels.get("PhysicalSizeXUnit", "µm")
@@ -73,9 +72,8 @@ def from_ome(xml: str) -> dict[str, float]:
 
 def from_czi(xml: str) -> dict[str, float]:
     """`Scaling/Items/Distance` of ZEISS CZI metadata, in metres."""
-    sizes = dict.fromkeys("XY")
-    root = _parsed(xml)
-    for distance in root.iter("Distance") if root is not None else ():
+    sizes: dict[str, float | None] = {"X": None, "Y": None}
+    for distance in _elements(xml, "Distance"):
         if (axis := distance.get("Id")) in sizes:
             sizes[axis] = micrometres(distance.findtext("Value"), "m")
     return _square("CZI metadata", sizes["X"], sizes["Y"])
@@ -155,14 +153,10 @@ def _square(source: str, x: float | None, y: float | None) -> dict[str, float]:
     return {source: x}
 
 
-def _parsed(xml: str) -> Element | None:
+def _elements(xml: str, name: str) -> list[Element]:
+    """Elements of a name, in whatever namespace; none where the XML is broken."""
     try:
-        # namespaces only stand in the way of finding elements
-        return fromstring(re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", xml, count=20))
+        root = fromstring(xml)
     except (ParseError, DefusedXmlException, ValueError):
-        return None
-
-
-def _find(xml: str, name: str) -> Element | None:
-    root = _parsed(xml)
-    return next((e for e in root.iter(name)), None) if root is not None else None
+        return []
+    return [e for e in root.iter() if isinstance(e.tag, str) and e.tag.rpartition("}")[2] == name]

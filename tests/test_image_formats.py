@@ -1,0 +1,340 @@
+"""Every layout of image gives the same pixels; scale, data bar and borders are found."""
+
+import formats
+import numpy as np
+import pytest
+import rasterio
+import tifffile
+from PIL import Image
+
+from poreseg.errors import PoresegError, PoresegWarning
+from poreseg.images.ingest import ingest
+from poreseg.images.raster import open_raster
+from poreseg.images.registry import open_image
+from poreseg.images.source import Choice
+
+GRAY = (np.add.outer(5 * np.arange(37), 2 * np.arange(53)) % 251).astype(np.uint8)  # (37, 53)
+RGB = np.stack([GRAY, GRAY[::-1], 255 - GRAY], -1)
+DEEP = GRAY.astype(np.uint16) * 257
+READING = {"low_percentile": 0.5, "high_percentile": 99.5, "data_bar": "auto", "border": "auto"}
+PLANES = np.stack([GRAY, GRAY[::-1], GRAY[:, ::-1], 255 - GRAY, GRAY[::-1, ::-1], GRAY // 2])
+
+
+def bands(path, choice=Choice()):  # noqa: B008
+    with open_image(path, choice) as source:
+        strips = [picture.bands for _, picture in source.strips()]
+        assert source.count == len(strips[0])
+        return np.concatenate(strips, axis=1).squeeze()
+
+
+def first(pixels):
+    """As rasterio has them: bands first."""
+    return np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels
+
+
+LAYOUTS = {
+    "8 bit": ("a.tif", formats.tiff(GRAY), GRAY),
+    "16 bit": ("a.tif", formats.tiff(DEEP), DEEP),
+    "32 bit": ("a.tif", formats.tiff(GRAY.astype(np.uint32) * 70000), GRAY.astype(np.uint32) * 70000),
+    "float": ("a.tif", formats.tiff(GRAY.astype(np.float32) / 7), GRAY.astype(np.float32) / 7),
+    "double": ("a.tif", formats.tiff(GRAY.astype(np.float64) / 7), GRAY.astype(np.float64) / 7),
+    "signed": ("a.tif", formats.tiff(GRAY.astype(np.int16) - 100), GRAY.astype(np.int16) - 100),
+    "interleaved": ("a.tif", formats.tiff(RGB, photometric="rgb"), first(RGB)),
+    "planar": ("a.tif", formats.tiff(first(RGB), photometric="rgb", planarconfig="separate"), first(RGB)),
+    "striped": ("a.tif", formats.tiff(RGB, photometric="rgb", rowsperstrip=5), first(RGB)),
+    "tiled": ("a.tif", formats.tiff(RGB, photometric="rgb", tile=(16, 32)), first(RGB)),
+    "big endian": ("a.tif", formats.tiff(DEEP, byteorder=">"), DEEP),
+    "bigtiff": ("a.tif", formats.tiff(DEEP, bigtiff=True), DEEP),
+    "bigtiff, .btf": ("a.btf", formats.tiff(DEEP, bigtiff=True), DEEP),
+    **{name: ("a.tif", formats.gdal("GTiff", first(RGB), compress=name, photometric="rgb"), first(RGB))
+       for name in ("lzw", "deflate", "zstd", "packbits")},
+    "lzw with predictor": ("a.tif", formats.gdal("GTiff", DEEP, compress="lzw", predictor=2), DEEP),
+    "white is zero": ("a.tif", formats.tiff(255 - GRAY, photometric="miniswhite"), GRAY),
+    "with an overview": ("a.tif", formats.gdal("COG", np.tile(GRAY, (20, 20)), overview_resampling="nearest"), np.tile(GRAY, (20, 20))),
+    "ome-tiff": ("a.ome.tif", formats.tiff(GRAY, metadata={"axes": "YX"}), GRAY),
+    "ome-tiff in colour": ("a.ome.tif", formats.tiff(RGB, photometric="rgb", metadata={"axes": "YXS"}), first(RGB)),
+    "imagej": ("a.tif", formats.tiff(DEEP, imagej=True), DEEP),
+    "png 8 bit": ("a.png", formats.picture(GRAY), GRAY),
+    "png 16 bit": ("a.png", formats.picture(DEEP), DEEP),
+    "png 16 bit in colour": ("a.png", formats.gdal("PNG", first(RGB).astype(np.uint16) * 257), first(RGB).astype(np.uint16) * 257),
+    "png 1 bit": ("a.png", formats.picture(GRAY > 100), (GRAY > 100).astype(np.uint8)),
+    "bmp": ("a.bmp", formats.picture(RGB), first(RGB)),
+    "webp": ("a.webp", formats.picture(RGB, lossless=True), first(RGB)),
+    "jpeg 2000": ("a.jp2", formats.gdal("JP2OpenJPEG", first(RGB), QUALITY=100, REVERSIBLE="YES", YCC="NO"), first(RGB)),
+    "npy": ("a.npy", lambda p: np.save(p, DEEP), DEEP),
+    "npy, bands last": ("a.npy", lambda p: np.save(p, RGB), first(RGB)),
+    "npy, bands first": ("a.npy", lambda p: np.save(p, first(RGB)), first(RGB)),
+    "czi gray": ("a.czi", formats.czi_file(DEEP), DEEP),
+    "czi in colour": ("a.czi", formats.czi_file(RGB), first(RGB)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "write", "wanted"), LAYOUTS.values(), ids=LAYOUTS)
+def test_every_layout_gives_the_same_pixels(tmp_path, name, write, wanted):
+    write(tmp_path / name)
+    found = bands(tmp_path / name)
+    np.testing.assert_array_equal(found, wanted)
+    assert found.dtype == wanted.dtype
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "jpeg.tif"])
+def test_lossy_formats_are_close(tmp_path, name):
+    rows, cols = np.mgrid[:64, :80]
+    smooth = np.stack([rows * 3, cols * 3, 255 - rows - cols], -1).astype(np.uint8)
+    if name == "a.jpg":
+        Image.fromarray(smooth).save(tmp_path / name, quality=97)
+    else:
+        formats.gdal("GTiff", first(smooth), compress="jpeg", photometric="ycbcr", tiled=True,
+                     blockxsize=16, blockysize=16)(tmp_path / name)  # fmt: skip
+    assert np.abs(bands(tmp_path / name).astype(int) - first(smooth)).mean() < 3
+
+
+STACKS = {
+    "ZYX": ((6, 37, 53), "page 2", 2, None, 1),
+    "TZYX": ((2, 3, 37, 53), "T 2 x Z 3", 5, None, 4),
+    "CYX": ((6, 37, 53), "channels", None, (3,), 2),
+    "ZCYX": ((2, 3, 37, 53), "channels", 2, (1,), 3),
+    "CZYX": ((3, 2, 37, 53), "channels", 2, (3,), 5),
+}
+
+
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+@pytest.mark.parametrize("axes", STACKS)
+def test_plane_and_channel_are_chosen_in_any_order_of_axes(tmp_path, axes, kind):
+    shape, _, plane, channels, index = STACKS[axes]
+    if kind == "imagej" and axes == "CZYX":
+        pytest.skip("ImageJ writes its axes in one order, TZCYX")
+    path = tmp_path / ("a.ome.tif" if kind == "ome" else "a.tif")
+    tifffile.imwrite(path, PLANES.reshape(shape), imagej=kind == "imagej", metadata={"axes": axes},
+                     **({} if kind == "imagej" else {"photometric": "minisblack"}))  # fmt: skip
+    np.testing.assert_array_equal(bands(path, Choice(channels, plane)), PLANES[index])
+    with pytest.warns(
+        PoresegWarning, match=r"1 is taken. Name others as (plane|channel) in samples\.csv"
+    ):
+        np.testing.assert_array_equal(bands(path), PLANES[0])
+
+
+def test_pages_of_a_plain_stack_and_of_several_sizes_are_chosen(tmp_path):
+    pages = [Image.fromarray(GRAY), Image.fromarray(GRAY[::-1])]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(bands(tmp_path / "a.tif", Choice(plane=2)), GRAY[::-1])
+    pages.append(Image.fromarray(GRAY[:9]))
+    pages[0].save(tmp_path / "b.tif", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(bands(tmp_path / "b.tif", Choice(plane=3)), GRAY[:9])
+
+
+def test_channels_may_be_put_together(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", PLANES, photometric="minisblack", metadata={"axes": "CYX"}
+    )
+    np.testing.assert_array_equal(
+        bands(tmp_path / "a.ome.tif", Choice((4, 1, 2))), PLANES[[3, 0, 1]]
+    )
+
+
+def test_bands_of_a_geotiff_are_chosen(tmp_path):
+    formats.gdal("GTiff", PLANES)(tmp_path / "a.tif")
+    np.testing.assert_array_equal(bands(tmp_path / "a.tif", Choice((6,))), PLANES[5])
+    with pytest.warns(PoresegWarning, match="6 bands; 1 2 3 is taken"):
+        np.testing.assert_array_equal(bands(tmp_path / "a.tif"), PLANES[:3])
+    with pytest.raises(PoresegError, match="bands: 7; wanted 1 to 6"):
+        bands(tmp_path / "a.tif", Choice((7,)))
+
+
+def test_planes_and_channels_of_a_czi_are_chosen(tmp_path):
+    formats.czi_file(GRAY, planes=[{"C": c, "Z": z} for c in range(2) for z in range(3)])(
+        tmp_path / "a.czi"
+    )
+    with pytest.warns(PoresegWarning) as told:
+        np.testing.assert_array_equal(bands(tmp_path / "a.czi"), GRAY)
+    assert {"2 channels; 1 is taken", "3 planes (T 1 x Z 3); 1 is taken"} == {
+        str(w.message).split(": ", 1)[1].split(". ")[0] for w in told
+    }
+    np.testing.assert_array_equal(bands(tmp_path / "a.czi", Choice((2,), 3)), GRAY)
+
+
+def test_cmyk_tiff_is_shown_as_light(tmp_path):
+    ink = np.zeros((37, 53, 4), np.uint8)
+    ink[..., 3] = 255 - GRAY  # black ink alone
+    tifffile.imwrite(tmp_path / "a.tif", ink, photometric="separated")
+    np.testing.assert_array_equal(bands(tmp_path / "a.tif"), np.stack([GRAY] * 3))
+
+
+def test_lab_colours_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="cielab")
+    with pytest.raises(PoresegError, match=r"colours are L\*a\*b\*; save the image as RGB"):
+        bands(tmp_path / "a.tif")
+
+
+# --- scale ------------------------------------------------------------------------------
+
+
+def sized(path):
+    with open_image(path) as source:
+        return source.scales
+
+
+def _sem(tag, text):
+    return {"extratags": [(tag, "s", 0, text, True)]}
+
+
+FEI = "[User]\r\nDate=01/01/2024\r\n[System]\r\nType=Scios\r\n[Scan]\r\nPixelWidth=2.5e-009\r\nPixelHeight=2.5e-009\r\n[Image]\r\nResolutionX=53\r\nResolutionY=30\r\n[PrivateFei]\r\nDatabarHeight=7\r\n"
+ZEISS = (
+    "\r\n0\r\n0\r\n0\r\n"
+    + "AP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 29.31 nm\r\nAP_PIXEL_SIZE\r\nPixel Size = 5 nm\r\n"
+)
+SCALES = {
+    "ome, micrometres by default": ("a.ome.tif", formats.tiff(GRAY, metadata={"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}), {"OME-XML": 0.25}),
+    "ome, nanometres": ("a.ome.tif", formats.tiff(GRAY, metadata={"axes": "YX", "PhysicalSizeX": 40, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 40, "PhysicalSizeYUnit": "nm"}), {"OME-XML": 0.04}),
+    "imagej": ("a.tif", formats.tiff(GRAY, imagej=True, resolution=(4, 4), metadata={"unit": "um"}), {"ImageJ metadata": 0.25}),
+    "imagej, escaped unit": ("a.tif", formats.tiff(GRAY, imagej=True, resolution=(4, 4), metadata={"unit": "\\u00B5m"}), {"ImageJ metadata": 0.25}),
+    "imagej, no scale": ("a.tif", formats.tiff(GRAY, imagej=True, metadata={"unit": "pixel"}), {}),
+    "resolution in cm": ("a.tif", formats.tiff(GRAY, resolution=(20000, 20000), resolutionunit="CENTIMETER"), {"resolution tag": 0.5}),
+    "resolution of a screen": ("a.tif", formats.tiff(GRAY, resolution=(72, 72), resolutionunit="INCH"), {}),
+    "fei": ("a.tif", formats.tiff(GRAY, **_sem(34682, FEI)), {"FEI SEM tag": 0.0025}),
+    "zeiss": ("a.tif", formats.tiff(GRAY, **_sem(34118, ZEISS)), {"ZEISS SEM tag": 0.02931}),
+    "czi": ("a.czi", formats.czi_file(GRAY, scale=1.2e-7), {"CZI metadata": 0.12}),
+    "czi, no scale": ("a.czi", formats.czi_file(GRAY), {}),
+    "map": ("a.tif", formats.gdal("GTiff", GRAY, crs=formats.UTM, transform=formats.PLACE), {"georeference": 5e5}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "write", "wanted"), SCALES.values(), ids=SCALES)
+def test_pixel_size_is_read_from_what_the_file_says(tmp_path, name, write, wanted):
+    write(tmp_path / name)
+    assert sized(tmp_path / name) == pytest.approx(wanted)
+
+
+def test_a_print_resolution_is_no_scale_but_told(tmp_path):
+    formats.tiff(GRAY, resolution=(300, 300), resolutionunit="INCH")(tmp_path / "a.tif")
+    with pytest.warns(
+        PoresegWarning, match=r"300 dpi is taken for a print size; .* pixel_size_um is 84\.67"
+    ):
+        assert sized(tmp_path / "a.tif") == {}
+
+
+def test_pixels_that_are_not_square_have_no_one_size(tmp_path):
+    formats.tiff(GRAY, metadata={"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5})(
+        tmp_path / "a.ome.tif"
+    )
+    with pytest.warns(PoresegWarning, match="0.25 by 0.5 um, not square"):
+        assert sized(tmp_path / "a.ome.tif") == {}
+
+
+def test_samples_csv_overrides_and_a_conflict_is_told(tmp_path):
+    formats.tiff(GRAY, metadata={"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25})(
+        tmp_path / "a.ome.tif"
+    )
+    with pytest.warns(
+        PoresegWarning,
+        match=r"pixel size 2 um in samples\.csv, 0\.25 um in OME-XML; samples\.csv counts",
+    ):
+        ingest(tmp_path / "a.ome.tif", tmp_path / "r.tif", pixel_size_um=2.0, **READING)
+    with open_raster(tmp_path / "r.tif") as raster:
+        assert raster.pixel_size_um == 2.0
+
+
+# --- frame ------------------------------------------------------------------------------
+
+
+def specimen(height, width, seed=0):
+    """A noisy gray surface with dark pores, 8 bit."""
+    random = np.random.default_rng(seed)
+    rows, cols = np.mgrid[:height, :width]
+    surface = (
+        120
+        + 30 * np.sin(rows / 17)
+        + 30 * np.cos(cols / 23)
+        + random.normal(0, 12, (height, width))
+    )
+    for row, col in random.integers(0, (height, width), (12, 2)):
+        surface[np.hypot(rows - row, cols - col) < 15] -= 90
+    return np.clip(surface, 1, 250).astype(np.uint8)
+
+
+def bar(width, height, ground=0, text=255, seed=0):
+    """A data bar: a flat ground with a frame line, and words that are rows of strokes."""
+    random = np.random.default_rng(seed)
+    pixels = np.full((height, width), ground, np.uint8)
+    pixels[0] = text
+    for start in range(10, width - 60, 70):
+        word = random.random((height // 3, 40)) < 0.4
+        pixels[height // 3 : height // 3 + len(word), start : start + 40][word] = text
+    return pixels
+
+
+def valid_after(path, tmp_path, **more):
+    ingest(path, tmp_path / "r.tif", **READING | more)
+    with open_raster(tmp_path / "r.tif") as raster:
+        return raster.valid(), raster.tags
+
+
+@pytest.mark.parametrize("ground", [0, 255, 90])
+@pytest.mark.parametrize("name", ["a.tif", "a.jpg", "a.png"])
+@pytest.mark.parametrize(("height", "rows"), [(480, 32), (768, 70), (1200, 60)])
+def test_a_data_bar_is_seen_in_the_pixels(tmp_path, name, ground, height, rows):
+    width = height * 4 // 3
+    pixels = np.vstack([specimen(height, width), bar(width, rows, ground, 255 - ground)])
+    options = {"quality": 90} if name == "a.jpg" else {}
+    Image.fromarray(pixels).save(tmp_path / name, **options)
+    valid, tags = valid_after(tmp_path / name, tmp_path)
+    assert not valid[height + 1 :].any()  # the frame line is as good as lost in JPEG
+    assert valid[: height - 2].all()
+    assert f"data bar of {rows}" in tags["FRAME"] or abs(int(tags["FRAME"].split()[3]) - rows) <= 2
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_data_bar_is_seen_where_there_is_none(tmp_path, seed):
+    pixels = specimen(300, 400, seed)
+    if seed % 2:
+        pixels[200:, :170] = 0  # a wide black pore at the lower edge
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    valid, tags = valid_after(tmp_path / "a.png", tmp_path)
+    assert valid.all()
+    assert "FRAME" not in tags
+
+
+def test_the_maker_s_metadata_say_where_the_data_bar_is(tmp_path):
+    formats.tiff(GRAY, **_sem(34682, FEI))(tmp_path / "a.tif")
+    valid, tags = valid_after(tmp_path / "a.tif", tmp_path)
+    assert valid[:30].all()
+    assert not valid[30:].any()
+    assert tags["FRAME"] == "data bar of 7 rows (maker's metadata)"
+    assert valid_after(tmp_path / "a.tif", tmp_path, data_bar="none")[0].all()
+    assert valid_after(tmp_path / "a.tif", tmp_path, data_bar_px=0)[0].all()
+    assert not valid_after(tmp_path / "a.tif", tmp_path, data_bar_px=12)[0][25:].any()
+
+
+def test_a_uniform_border_is_no_specimen(tmp_path):
+    pixels = np.pad(specimen(200, 260), ((11, 4), (0, 7)), constant_values=0)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    valid, tags = valid_after(tmp_path / "a.png", tmp_path)
+    wanted = np.zeros(pixels.shape, bool)
+    wanted[11:-4, :-7] = True
+    np.testing.assert_array_equal(valid, wanted)
+    assert tags["FRAME"] == "border of 11 px top, 4 px bottom, 7 px right"
+    assert valid_after(tmp_path / "a.png", tmp_path, border="none")[0].all()
+
+
+@pytest.mark.parametrize("side", [300, 2500])
+def test_what_is_outside_a_round_field_of_view_is_no_specimen_but_an_open_pore_is(tmp_path, side):
+    pixels = specimen(side, side)
+    rows, cols = np.mgrid[:side, :side] - side / 2 + 0.5
+    inside = np.hypot(rows, cols) < 0.48 * side
+    pixels[~inside] = 0
+    middle = slice(side // 2 - side // 200, side // 2 + side // 200)
+    pixels[middle, : side // 4] = 0  # a crack that is open to the outside
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    valid, tags = valid_after(tmp_path / "a.tif", tmp_path)
+    assert "outside the field of view" in tags["FRAME"]
+    assert (valid != inside).mean() < 0.002
+    assert valid[middle, side // 10 : side // 4].all()
+
+
+def test_levels_leave_the_data_bar_out(tmp_path):
+    pixels = np.vstack([specimen(400, 500) // 4 + 60, bar(500, 40)])
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    ingest(tmp_path / "a.png", tmp_path / "r.tif", **READING)
+    with rasterio.open(tmp_path / "r.tif") as raster:
+        low, high = float(raster.tags()["LOW"]), float(raster.tags()["HIGH"])
+    assert (low, high) == pytest.approx(np.percentile(pixels[:400], [0.5, 99.5]), abs=1)
