@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from poreseg.labels.documents import entry_of, load_json
 from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, check_size, draw
-from poreseg.labels.shapes import box, parsing, polygon
+from poreseg.labels.shapes import box, polygon
 
 NAME = "COCO"
 
@@ -24,8 +24,7 @@ def sniff(path: Path) -> bool:
 
 def images(path: Path) -> list[str]:
     """File names of the images that have annotations."""
-    with parsing(path, NAME):
-        return [name for name, entry in _entries(path).items() if entry["annotations"]]
+    return [name for name, entry in _entries(path).items() if entry["annotations"]]
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
@@ -34,11 +33,10 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     Coordinates have 0, 0 at the top left corner of the first pixel; run lengths go down the
     columns and begin with what is not marked.
     """
-    with parsing(path, NAME):
-        entry = entry_of(_entries(path), grid, path)
-        check_size((entry.get("height"), entry.get("width")), grid, path)
-        regions = [region for annotation in entry["annotations"]
-                   for region in _regions(annotation, entry["classes"], grid)]  # fmt: skip
+    entry = entry_of(_entries(path), grid, path)
+    check_size((entry.get("height"), entry.get("width")), grid, path)
+    regions = [region for annotation in entry["annotations"]
+               for region in _regions(annotation, entry["classes"], grid)]  # fmt: skip
     return draw(regions, grid, classes, path)
 
 

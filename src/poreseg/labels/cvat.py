@@ -1,6 +1,5 @@
 """CVAT for images 1.1 XML: outlines and masks of several images."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -9,8 +8,8 @@ import numpy as np
 from shapely.geometry.base import BaseGeometry
 
 from poreseg.labels.documents import entry_of, load_xml
-from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, check_size, draw
-from poreseg.labels.shapes import box, ellipse, no_area, number, parsing, polygon, turned
+from poreseg.labels.label import Bitmap, Classes, Grid, Label, check_size, draw
+from poreseg.labels.shapes import box, ellipse, number, polygon, turned, with_area
 
 NAME = "CVAT"
 KINDS = ("polygon", "box", "ellipse", "mask", "polyline", "points", "cuboid", "skeleton")
@@ -33,16 +32,13 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     Coordinates have 0, 0 at the top left corner of the first pixel; run lengths go along the
     rows of the mask's box and begin with what is not marked.
     """
-    with parsing(path, NAME):
-        image = entry_of(_entries(path), grid, path)
-        size = image.get("height"), image.get("width")
-        check_size((size[0] and int(size[0]), size[1] and int(size[1])), grid, path)
-        shapes = [element for element in image if element.tag in KINDS]
-        shapes.sort(key=lambda shape: int(shape.get("z_order") or 0))
-        areas = [(_area(shape, grid), shape) for shape in shapes]
-    no_area(path, Counter(shape.tag for area, shape in areas if area is None))
-    found = [Region(area, shape.get("label")) for area, shape in areas if area is not None]
-    return draw(found, grid, classes, path)
+    image = entry_of(_entries(path), grid, path)
+    size = image.get("height"), image.get("width")
+    check_size((size[0] and int(size[0]), size[1] and int(size[1])), grid, path)
+    shapes = [element for element in image if element.tag in KINDS]
+    shapes.sort(key=lambda shape: int(shape.get("z_order") or 0))
+    found = ((_area(shape, grid), shape.get("label"), shape.tag) for shape in shapes)
+    return draw(with_area(found, path), grid, classes, path)
 
 
 def _entries(path: Path) -> dict[str, Element]:

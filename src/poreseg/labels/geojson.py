@@ -10,7 +10,7 @@ from shapely.geometry.base import BaseGeometry
 from poreseg.errors import PoresegError
 from poreseg.labels.documents import load_json
 from poreseg.labels.label import Classes, Grid, Label, draw
-from poreseg.labels.shapes import ellipse, on_grid, parsing
+from poreseg.labels.shapes import ellipse, on_grid
 
 NAME = "GeoJSON"
 CLASS_KEYS = ("class", "label", "name", "category")
@@ -35,10 +35,9 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     """
     content = load_json(path)
     features = _features(content, path)
-    with parsing(path, NAME):
-        shapes = [_shape(feature.get("geometry")) for feature in features]
-        names = [_class(feature.get("properties") or {}) for feature in features]
-        regions = on_grid(shapes, names, grid, _crs(content), path)
+    shapes = [_shape(feature.get("geometry")) for feature in features]
+    names = [_class(feature.get("properties") or {}) for feature in features]
+    regions = on_grid(shapes, names, grid, _crs(content), path)
     return draw(regions, grid, classes, path)
 
 

@@ -169,7 +169,7 @@ def _paint(bitmap: Bitmap, value: int, values: NDArray[np.uint8]) -> None:
 
 
 def _check_place(regions: Sequence[Region], grid: Grid, path: Path) -> None:
-    boxes = np.array([_box(region.area) for region in regions])
+    boxes = np.array([_box(region.area) for region in regions], dtype=float)
     boxes = boxes[~np.isnan(boxes).any(axis=1)]
     if not len(boxes):
         return

@@ -3,7 +3,6 @@
 import base64
 import io
 import math
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from PIL import Image
 
 from poreseg.errors import PoresegError
 from poreseg.labels.documents import load_json
-from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, check_size, draw
-from poreseg.labels.shapes import box, ellipse, no_area, number, parsing, polygon
+from poreseg.labels.label import Bitmap, Classes, Grid, Label, check_size, draw
+from poreseg.labels.shapes import box, ellipse, number, polygon, with_area
 
 NAME = "LabelMe"
 
@@ -35,13 +34,13 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     shapes = content["shapes"]
     if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
         raise PoresegError(f"{path}: shapes is no list of shapes; wanted LabelMe JSON")
-    with parsing(path, NAME):
-        areas = [_area(shape, grid) for shape in shapes]
-        found = [Region(area, shape.get("label")) for area, shape in zip(areas, shapes, strict=True)
-                 if area is not None]  # fmt: skip
-    no_area(path, Counter(str(shape.get("shape_type")) for area, shape in zip(areas, shapes, strict=True)
-                          if area is None))  # fmt: skip
-    return draw(found, grid, classes, path)
+    found = ((_area(s, grid), _class(s), str(s.get("shape_type"))) for s in shapes)
+    return draw(with_area(found, path), grid, classes, path)
+
+
+def _class(shape: dict[str, Any]) -> str | None:
+    label = shape.get("label")
+    return None if label is None else str(label)
 
 
 def _area(shape: dict[str, Any], grid: Grid) -> Any:

@@ -1,7 +1,6 @@
 """Label Studio JSON, full or JSON_MIN: outlines and brush masks of several images."""
 
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -11,8 +10,8 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from poreseg.labels.documents import entry_of, load_json
-from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, check_size, draw
-from poreseg.labels.shapes import box, ellipse, no_area, parsing, polygon, turned
+from poreseg.labels.label import Bitmap, Classes, Grid, Label, check_size, draw
+from poreseg.labels.shapes import box, ellipse, polygon, turned, with_area
 
 NAME = "Label Studio"
 SUFFIXED = re.compile(r"\.\w+$")
@@ -31,8 +30,7 @@ def sniff(path: Path) -> bool:
 
 def images(path: Path) -> list[str]:
     """File names of the images that have marked regions."""
-    with parsing(path, NAME):
-        return [name for name, marks in _entries(path).items() if marks]
+    return [name for name, marks in _entries(path).items() if marks]
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
@@ -41,15 +39,11 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     Coordinates are percent of the image's width and height from its top left corner; a
     rectangle turns about its own top left corner, an ellipse about its centre.
     """
-    with parsing(path, NAME):
-        marks = entry_of(_entries(path), grid, path)
-        for mark in marks:
-            check_size((mark.get("original_height"), mark.get("original_width")), grid, path)
-        areas = [(_area(mark, grid), mark) for mark in marks]
-        regions = [Region(area, _class(mark)) for area, mark in areas if area is not None]
-        left_out = Counter(str(mark.get("type", "unknown")) for area, mark in areas if area is None)
-    no_area(path, left_out)
-    return draw(regions, grid, classes, path)
+    marks = entry_of(_entries(path), grid, path)
+    for mark in marks:
+        check_size((mark.get("original_height"), mark.get("original_width")), grid, path)
+    found = ((_area(mark, grid), _class(mark), str(mark.get("type"))) for mark in marks)
+    return draw(with_area(found, path), grid, classes, path)
 
 
 def _is_marks(value: Any) -> bool:

@@ -11,7 +11,7 @@ from poreseg.files import sha256, stem
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.labels import mask
 from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, draw
-from poreseg.labels.registry import reader_of
+from poreseg.labels.registry import read_file
 
 
 def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
@@ -24,7 +24,7 @@ def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
     if class_of(paths[0], grid.image) is not None:
         label = _read_classes(paths, grid, classes)
     else:
-        label = reader_of(paths[0]).read(paths[0], grid, classes)
+        label = read_file(paths[0], grid, classes)
     if not (label.values == PORE).any():
         warn(f"{paths[0]}: no pore ({label.understood}); it teaches what is no pore")
     return label

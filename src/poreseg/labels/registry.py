@@ -6,6 +6,8 @@ from types import ModuleType
 from poreseg.errors import PoresegError
 from poreseg.images import registry as image_formats
 from poreseg.labels import coco, cvat, geojson, labelme, labelstudio, mask, roi, vector, via
+from poreseg.labels.label import Classes, Grid, Label
+from poreseg.labels.shapes import parsing
 
 READERS: tuple[ModuleType, ...] = (
     geojson,
@@ -26,15 +28,25 @@ def reader_of(path: Path) -> ModuleType:
     """The reader whose format a file has."""
     if not path.is_file():
         raise PoresegError(f"{path}: there is no such file")
-    found = next((reader for reader in READERS if reader.sniff(path)), None)
+    with parsing(path, "a label"):
+        found = next((reader for reader in READERS if reader.sniff(path)), None)
     if found is None:
         names = ", ".join(reader.NAME for reader in READERS)
         raise PoresegError(f"{path}: no label format that is read ({names})")
     return found
 
 
+def read_file(path: Path, grid: Grid, classes: Classes) -> Label:
+    """Read a label file of any known format on a raster's grid."""
+    reader = reader_of(path)
+    with parsing(path, reader.NAME):
+        label: Label = reader.read(path, grid, classes)
+    return label
+
+
 def images_in(path: Path) -> list[str]:
     """File names of the images that a label file of several images has labels of; else none."""
     reader = reader_of(path)
-    names: list[str] = reader.images(path) if hasattr(reader, "images") else []
+    with parsing(path, reader.NAME):
+        names: list[str] = reader.images(path) if hasattr(reader, "images") else []
     return names

@@ -1,7 +1,6 @@
 """ImageJ regions of interest: one .roi, or a RoiSet.zip of several."""
 
 import zipfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from poreseg.errors import PoresegError
-from poreseg.labels.label import Classes, Grid, Label, Region, draw
-from poreseg.labels.shapes import box, ellipse, no_area, parsing, polygon
+from poreseg.labels.label import Classes, Grid, Label, draw
+from poreseg.labels.shapes import box, ellipse, polygon, with_area
 
 NAME = "ImageJ ROI"
 LARGEST = 64 * 2**20  # bytes of all ROIs in a set, unpacked
@@ -31,16 +30,12 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     Regions have a name, which ImageJ makes from their place unless the user gives one: a
     name that is a class counts as one, any other is a pore.
     """
-    with parsing(path, NAME):
-        rois = [(name, roifile.ImagejRoi.frombytes(data)) for name, data in _unpacked(path)]
-        areas = [(_area(roi), roi, name) for name, roi in rois]
-    no_area(path, Counter(roi.roitype.name.lower() for area, roi, _ in areas if area is None))
-    found = [
-        Region(area, _class(roi.name or name, classes))
-        for area, roi, name in areas
-        if area is not None
-    ]
-    return draw(found, grid, classes, path)
+    rois = [(roifile.ImagejRoi.frombytes(data), name) for name, data in _unpacked(path)]
+    found = (
+        (_area(roi), _class(roi.name or name, classes), roi.roitype.name.lower())
+        for roi, name in rois
+    )
+    return draw(with_area(found, path), grid, classes, path)
 
 
 def _unpacked(path: Path) -> list[tuple[str, bytes]]:

@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from shapely import affinity
 from shapely.geometry.base import BaseGeometry
 
 from poreseg.errors import PoresegError, warn
-from poreseg.labels.label import Grid, Region
+from poreseg.labels.label import Bitmap, Grid, Region
 
 
 @contextmanager
@@ -69,12 +70,22 @@ def number(value: Any) -> float:
     return found
 
 
-def no_area(path: Path, left_out: Mapping[str, int]) -> None:
-    """Tell of lines and points: they have no area."""
+def with_area(
+    found: Iterable[tuple[BaseGeometry | Bitmap | None, str | None, str]], path: Path
+) -> list[Region]:
+    """Regions out of area, class and kind of shape; those without an area are told and left out."""
+    regions = []
+    left_out: Counter[str] = Counter()
+    for area, name, kind in found:
+        if area is None:
+            left_out[kind] += 1
+        else:
+            regions.append(Region(area, name))
     for kind, count in left_out.items():
         warn(
             f"{path}: {count} of type '{kind}' have no area and are left out; draw pores as polygons"
         )
+    return regions
 
 
 def on_grid(
@@ -88,18 +99,16 @@ def on_grid(
 
     Lines and points are left out, which is told.
     """
-    areas, kept = [], []
-    left_out: Counter[str] = Counter()
+    found = []
     for shape, name in zip(shapes, names, strict=True):
-        if shape is None or shape.geom_type not in ("Polygon", "MultiPolygon"):
-            left_out["nothing" if shape is None else shape.geom_type] += 1
-        elif not np.isfinite(shapely.get_coordinates(shape)).all():
+        kind = "nothing" if shape is None else shape.geom_type
+        area = shape if kind in ("Polygon", "MultiPolygon") else None
+        if area is not None and not np.isfinite(shapely.get_coordinates(area)).all():
             raise ValueError("an outline has coordinates that are no numbers")
-        else:
-            areas.append(shape)
-            kept.append(name)
-    no_area(path, left_out)
-    return [Region(area, name) for area, name in zip(_onto(grid, areas, crs), kept, strict=True)]
+        found.append((area, name, kind))
+    regions = with_area(found, path)
+    pixels = _onto(grid, [region.area for region in regions], crs)
+    return [replace(region, area=area) for region, area in zip(regions, pixels, strict=True)]
 
 
 def _onto(grid: Grid, areas: list[BaseGeometry], crs: CRS | None) -> list[BaseGeometry]:

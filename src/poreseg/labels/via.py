@@ -1,7 +1,6 @@
 """VGG Image Annotator 2, project or exported annotations: outlines of several images."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,8 @@ from typing import Any
 from shapely.geometry.base import BaseGeometry
 
 from poreseg.labels.documents import entry_of, load_json
-from poreseg.labels.label import Classes, Grid, Label, Region, draw
-from poreseg.labels.shapes import box, ellipse, no_area, parsing, polygon, turned
+from poreseg.labels.label import Classes, Grid, Label, draw
+from poreseg.labels.shapes import box, ellipse, polygon, turned, with_area
 
 NAME = "VIA"
 CLASS_KEYS = ("class", "label", "name", "type", "category")
@@ -29,21 +28,18 @@ def sniff(path: Path) -> bool:
 
 def images(path: Path) -> list[str]:
     """File names of the images that have regions."""
-    with parsing(path, NAME):
-        return [name for name, regions in _entries(path).items() if regions]
+    return [name for name, regions in _entries(path).items() if regions]
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
     """Rasterise the regions of an image; 0, 0 is the top left corner of the first pixel."""
-    with parsing(path, NAME):
-        found = entry_of(_entries(path), grid, path)
-        areas = [(_area(region["shape_attributes"]), region) for region in found]
-        texts = _texts(load_json(path))
-        regions = [Region(area, _class(region.get("region_attributes") or {}, texts))
-                   for area, region in areas if area is not None]  # fmt: skip
-        left_out = Counter(str(r["shape_attributes"]["name"]) for a, r in areas if a is None)
-    no_area(path, left_out)
-    return draw(regions, grid, classes, path)
+    texts = _texts(load_json(path))
+    found = (
+        (_area(shape := region["shape_attributes"]), _class(region.get("region_attributes") or {}, texts),
+         str(shape["name"]))
+        for region in entry_of(_entries(path), grid, path)
+    )  # fmt: skip
+    return draw(with_area(found, path), grid, classes, path)
 
 
 def _entries(path: Path) -> dict[str, list[dict[str, Any]]]:
