@@ -6,18 +6,32 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
+import yaml
 from conftest import ROOT, SHARED
 from PIL import Image
+
+from poreseg.errors import PoresegError
+from poreseg.images.registry import load_picture
+from poreseg.labels.label import Classes, Grid
+from poreseg.labels.rasterise import read_label
 
 needs_shared = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the real studies are not beside the checkout"
 )
 
 
+@pytest.fixture(autouse=True)
+def _apart(tmp_path, monkeypatch):
+    """Run where the command may write."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
 def poreseg(*arguments, status=0):
     done = subprocess.run(
         [sys.executable, "-c", "from poreseg.cli import main; main()", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"COLUMNS": "180"}, check=False,
+        capture_output=True, text=True, env=os.environ | {"COLUMNS": "180"}, check=False,
     )  # fmt: skip
     out = done.stdout + done.stderr
     assert done.returncode == status, out
@@ -34,6 +48,10 @@ def test_check_says_how_each_file_is_understood(study):
     assert "0 matrix, 1 pore, 255 unknown" in row["ct-1"]
     assert "1 x uint16" in row["ct-1"]
     assert "ready to run" in out
+    with Image.open("results/check.png") as sheet:
+        assert sheet.width > 1000
+        pink = (np.array(sheet) == (255, 0, 160)).all(axis=-1)
+    assert pink.sum() > 500  # outlines of pores
 
 
 def _drop(study, name):
@@ -81,9 +99,39 @@ def test_demo_draws_a_study_that_checks(tmp_path):
 
 
 def test_demo_does_not_write_among_other_files(tmp_path):
-    (tmp_path / "thesis.tex").write_text("")
-    assert "holds other files" in poreseg("demo", tmp_path, status=1)
-    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("")
+    assert "holds other files" in poreseg("demo", folder, status=1)
+    assert [p.name for p in folder.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(("to", "name"), [("mask", "a.png"), ("mask", "a.tif"), ("geojson", "a.geojson"),
+                                          ("labelme", "a.json"), ("coco", "a.json")])  # fmt: skip
+def test_convert_writes_a_label_that_reads_the_same(study, tmp_path, to, name):
+    label, image = (
+        study / "labels" / "section-1.geojson",
+        next((study / "images").glob("section-1.*")),
+    )
+    out = poreseg("convert", label, "--image", image, "--to", to, "-o", tmp_path / name)
+    assert f"is in {tmp_path / name}" in out
+    with Image.open(image) as size:
+        grid = Grid(size.height, size.width, image=image.name)
+    np.testing.assert_array_equal(read_label([tmp_path / name], grid, Classes()).values,
+                                  read_label([label], grid, Classes()).values)  # fmt: skip
+
+
+def test_convert_says_what_is_wrong(study, tmp_path):
+    label, image = (
+        study / "labels" / "section-1.geojson",
+        next((study / "images").glob("section-1.*")),
+    )
+    for arguments, message in [
+        (("--to", "cocoo", "-o", tmp_path / "a.json"), "--to cocoo (did you mean 'coco'?)"),
+        (("--to", "coco", "-o", tmp_path / "a.png"), "a label as coco ends in .json"),
+        (("--to", "geojson", "-o", label), "is read from; name another file"),
+    ]:
+        assert message in poreseg("convert", label, "--image", image, *arguments, status=1)
 
 
 def test_a_model_that_is_none_is_told_before_any_work(study, tmp_path):
@@ -109,9 +157,6 @@ def test_slices_of_one_core_need_the_split_by_image():
 
 @needs_shared
 def test_real_labels_are_the_same_in_labelme_form():
-    from poreseg.labels.label import Classes, Grid
-    from poreseg.labels.rasterise import read_label
-
     folder = SHARED / "fdm-photo"
     classes = Classes()
     for path in sorted((folder / "labels-labelme").glob("*.json")):
@@ -122,13 +167,42 @@ def test_real_labels_are_the_same_in_labelme_form():
 
 
 @needs_shared
+def test_real_class_masks_need_no_conversion_but_names(tmp_path):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["rasterise"] |= {"pore": [2], "unknown": [22], "other": "matrix"}
+    classes = Classes(**params["rasterise"])
+    folder = SHARED / "thinsection"
+    for path in sorted((folder / "labels-original").glob("*.tif")):
+        original = read_label([path], Grid(480, 512), classes).values
+        label = read_label(
+            [folder / "labels" / f"{path.stem}.png"], Grid(480, 512), Classes()
+        ).values
+        np.testing.assert_array_equal(original, label)
+    core = SHARED / "sandstone-ct"
+    colours = Classes(pore=["#0000ff"], other="matrix")
+    for path in sorted((core / "labels-original").glob("*.tif"))[:2]:
+        original = read_label([path], Grid(1024, 996), colours).values
+        label = read_label(
+            [core / "labels" / f"{path.stem}.png"], Grid(1024, 996), Classes()
+        ).values
+        np.testing.assert_array_equal(original[label != 255], label[label != 255])
+
+
+@needs_shared
+def test_apeer_exports_are_read_by_the_values_of_their_classes():
+    folder = SHARED / "apeer-format"
+    for name in ("7a", "9a"):
+        label = folder / "labels-original" / f"{name}.ome.tiff"
+        with pytest.raises(PoresegError, match="are neither a mask"):
+            read_label([label], Grid(1200, 1600, image=f"{name}.jpg"), Classes())
+        lithic = Classes(pore=[2], other="matrix")
+        found = read_label([label], Grid(1200, 1600, image=f"{name}.jpg"), lithic).values
+        np.testing.assert_array_equal(found == 1, tifffile.imread(label) == 2)
+
+
+@needs_shared
 def test_a_scrambled_label_is_refused():
     folder = SHARED / "thinsection" / "corrupt"
-    from poreseg.errors import PoresegError
-    from poreseg.images.registry import load_picture
-    from poreseg.labels.label import Classes, Grid
-    from poreseg.labels.rasterise import read_label
-
     labels = [p for p in folder.rglob("*") if p.is_file() and "label" in str(p).lower()]
     assert labels
     for path in labels:

@@ -9,6 +9,9 @@ import pytest
 from conftest import ROOT
 from hostile import IMAGES, LABELS
 
+from poreseg.images.registry import OPENERS
+from poreseg.labels.registry import READERS
+
 COUNT = 200  # broken files for each reader
 
 
@@ -24,3 +27,8 @@ def test_broken_files_are_one_line_or_read(tmp_path, reader):
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert [path.name for path in tmp_path.iterdir()] == ["project"], "written outside the project"
     assert not Path("/out.roi").exists()
+
+
+def test_every_reader_is_fed_with_broken_files():
+    assert set(LABELS) == {reader.NAME for reader in READERS}
+    assert {OPENERS[suffix] for suffix in IMAGES} == set(OPENERS.values())

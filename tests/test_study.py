@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+import formats
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +49,44 @@ def test_samples_csv_overrides(tmp_path):
     assert (b.specimen, b.pixel_size_um, b.labels[0].name, b.role) == ("S1", 0.5, "x.png", "test")
 
 
+def test_samples_csv_says_how_an_image_is_read(tmp_path):
+    table = "image,channel,plane,data_bar_px\na.tif,1 3 2,4,60\nb.tif,2,,0\n"
+    a, b = read_study(make(tmp_path, ["a.tif", "b.tif"], [], table))
+    assert (a.channel, a.plane, a.data_bar_px) == ((1, 3, 2), 4, 60)
+    assert (b.channel, b.plane, b.data_bar_px) == ((2,), None, 0)
+
+
+def test_masks_of_a_class_each_belong_to_their_image(tmp_path):
+    names = ["a_pore.ome.tiff", "a_background.ome.tiff", "a_2_pore.ome.tiff"]
+    a, a_2 = read_study(make(tmp_path, ["a.tif", "a_2.tif"], names))
+    assert [path.name for path in a.labels] == ["a_background.ome.tiff", "a_pore.ome.tiff"]
+    assert [path.name for path in a_2.labels] == ["a_2_pore.ome.tiff"]
+
+
+def test_a_label_of_several_images_belongs_to_those_that_it_labels(tmp_path):
+    folder = make(tmp_path, ["a.png", "b.png", "c.png"], [])
+    formats.coco_file(formats.COCO_POLYGONS, ("pore", "matrix"), formats.MORE_IMAGES)(
+        folder / "labels" / "coco.json"
+    )
+    assert {s.name: [p.name for p in s.labels] for s in read_study(folder)} == {
+        "a": ["coco.json"],
+        "b": [],
+        "c": [],
+    }
+    (folder / "images" / "a.png").rename(folder / "images" / "d.png")
+    with pytest.raises(
+        PoresegError, match=r"coco.json: labels 1 images \(a, \.\.\.\), none of which is in"
+    ):
+        read_study(folder)
+
+
+def test_the_files_beside_a_shapefile_are_no_labels(tmp_path):
+    folder = make(tmp_path, ["a.tif"], ["a.shp", "a.shx", "a.dbf", "a.prj", "a.cpg"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [p.name for s in read_study(folder) for p in s.labels] == ["a.shp"]
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "table", "message"),
     [
@@ -73,6 +112,20 @@ def test_samples_csv_overrides(tmp_path):
         (["a.tif"], [], "image,pixel_size_um\na.tif,-1\n", "is '-1'; wanted a number above 0"),
         (["a.tif"], [], "image,pixel_size_um\na.tif,nan\n", "is 'nan'; wanted a number above 0"),
         (["a.tif"], [], "image\na.tif\na.tif\n", "a.tif comes twice"),
+        (
+            ["a.tif"],
+            [],
+            "image,channel\na.tif,red\n",
+            "channel of a.tif is 'red'; wanted 1, or 1 2 3",
+        ),
+        (
+            ["a.tif"],
+            [],
+            "image,plane\na.tif,0\n",
+            "plane of a.tif is '0'; wanted a whole number from 1 on",
+        ),
+        (["a.tif"], [], "image,plane\na.tif,1 2\n", "plane of a.tif is '1 2'; wanted a whole"),
+        (["a.tif"], ["a.png", "a_pore.tif"], None, "both label a.tif; take one away"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, images, labels, table, message):

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import formats
 import numpy as np
 import pandas as pd
 import pytest
@@ -302,3 +303,35 @@ def test_nothing_names_this_machine_or_an_index():
     ]
     for path in tracked:
         assert not re.search(r"index-url|find-links|https?://|file:", path.read_text()), path
+
+
+def test_a_study_of_many_formats_is_rasterised_through_the_snakefile(new_project):
+    project = new_project()
+    raw = project.folder / "data" / "raw"
+    (raw / "images").mkdir(parents=True)
+    (raw / "labels").mkdir()
+    gray = np.add.outer(5 * np.arange(24), 3 * np.arange(32)).astype(np.uint8)
+    stack = np.stack([gray * 0 + 7, gray])
+    formats.tiff(stack, photometric="minisblack", metadata={"axes": "CYX"})(
+        raw / "images/a.ome.tif"
+    )
+    for name in "bcdef":
+        Image.fromarray(gray).save(raw / "images" / f"{name}.png")
+    images = [{"id": 7, "file_name": "a.ome.tif", "height": 24, "width": 32},
+              {"id": 8, "file_name": "b.png", "height": 24, "width": 32}]  # fmt: skip
+    formats.coco_file([(formats.coco_runs(True), "pore")], images=images)(raw / "labels/coco.json")
+    content = json.loads((raw / "labels/coco.json").read_text())
+    content["annotations"].append(content["annotations"][0] | {"id": 1, "image_id": 8})
+    (raw / "labels/coco.json").write_text(json.dumps(content))
+    formats.cvat(formats.CVAT_POLYGONS, "c.png")(raw / "labels/annotations.xml")
+    formats.roi_set(formats.roi_polygons())(raw / "labels/d.zip")
+    formats.vector("ESRI Shapefile")(raw / "labels/e.shp")
+    formats.tiff(formats.numbered())(raw / "labels/f_pore.ome.tiff")
+    (raw / "samples.csv").write_text("image,channel,pixel_size_um\na.ome.tif,2,0.5\n")
+    project.build("--until", "tile")
+    for name in "abcdef":
+        with rasterio.open(project.folder / f"results/labels/{name}.tif") as label:
+            np.testing.assert_array_equal(label.read(1), formats.PORE, err_msg=name)
+    with rasterio.open(project.folder / "results/rasters/a.tif") as raster:
+        np.testing.assert_array_equal(raster.read(1), gray)
+        assert raster.tags()["PIXEL_SIZE_FROM"] == "samples.csv"

@@ -107,7 +107,7 @@ def predict(
 @app.command()
 def check(
     study: Annotated[Path | None, typer.Argument(help="A study folder; else data/raw.")] = None,
-    params: Annotated[Path, typer.Option(help="The params to check with.")] = Path("params.yaml"),
+    params: Annotated[Path | None, typer.Option(help="A params.yaml; else the defaults.")] = None,
     sheet: Annotated[
         Path, typer.Option(help="Picture of all labels over their images, to write.")
     ] = Path("results/check.png"),
@@ -115,7 +115,7 @@ def check(
     """Read a whole study, train nothing, say how each file is understood, and show it."""
     from poreseg.check import check_sample, contact_sheet
 
-    settings = read_params(params)
+    settings = read_params(params or _default_params())
     folder = study or Path("data/raw")
     split = split_study(read_study(folder), folder, **settings.split.model_dump())
     table = _table("image", "size", "um/px", "specimen", "role", "label", "understood as", "pore")

@@ -40,8 +40,8 @@ def overview(source: Source) -> Overview:
     bands, valid = [], []
     for window, picture in source.strips():
         rows = slice(-window.row % step, None, step)  # on from the strip before
-        bands.append(picture.bands[:, rows, ::step])
-        valid.append(picture.valid[rows, ::step])
+        bands.append(picture.bands[:, rows, ::step].copy())  # a view would keep the strip
+        valid.append(picture.valid[rows, ::step].copy())
     return Overview(np.concatenate(bands, axis=1), np.concatenate(valid, axis=0), step)
 
 
