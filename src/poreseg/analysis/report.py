@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.segmentation import find_boundaries
 
 from poreseg.analysis.evaluate import ROLES
 from poreseg.classes import PORE, UNKNOWN
@@ -29,6 +30,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 FALSE = (255, 140, 0)  # orange: taken for pore and is none
 MISSED = (230, 0, 90)  # crimson: pore and not found
 GRAY = (128, 128, 128)  # unknown, not scored
+FRAME = (255, 220, 0)  # yellow: around what is no specimen
 ORDER = ("test", "validation", "train", "no label")
 ROLE_COLOURS = {"train": "#8a8f98", "validation": "#c77d1e", "test": "#1e64ff"}
 
@@ -71,6 +73,7 @@ def report(
     images: list[dict[str, Any]] = [
         {
             "name": _name(raster),
+            **_about(raster),
             "role": table["role"].get(_name(raster), "no label"),
             "score": _record(table, _name(raster)),
             "porosity": _record(measured, _name(raster)),
@@ -114,6 +117,13 @@ def _record(table: pd.DataFrame, name: str) -> dict[str, Any]:
     return {str(key): None if pd.isna(value) else value for key, value in row.items()}
 
 
+def _about(raster: Path | str) -> dict[str, Any]:
+    """What ingest found out: frame, pixel size in micrometres and where it is from."""
+    with open_raster(raster) as image:
+        return {"frame": image.tags.get("FRAME"), "pixel_size_um": image.pixel_size_um,
+                "pixel_size_from": image.tags.get("PIXEL_SIZE_FROM")}  # fmt: skip
+
+
 def _pictures(
     raster: Path | str, mask: Path | str, label: Path | str | None, side: int
 ) -> list[tuple[str, str]]:
@@ -138,10 +148,15 @@ def _pictures(
 
 
 def _shrunk(raster: Raster, side: int) -> tuple[NDArray[np.uint8], tuple[slice, slice]]:
-    """Every nth pixel of a raster so that it fits, and the slices that take the same of others."""
+    """Every nth pixel of a raster so that it fits, and the slices that take the same of others.
+
+    What is no specimen has a line around it.
+    """
     step = -(-max(raster.height, raster.width) // side)
     taken = (slice(None, None, step), slice(None, None, step))
-    return np.ascontiguousarray(raster.rgb8()[taken]), taken
+    pixels = np.ascontiguousarray(raster.shown()[taken])
+    pixels[find_boundaries(~raster.valid()[taken], mode="thick")] = FRAME
+    return pixels, taken
 
 
 def _embedded_array(pixels: NDArray[np.uint8]) -> str:
