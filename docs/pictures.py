@@ -1,4 +1,4 @@
-"""Make the README's picture from a finished build of the demo study.
+"""Make the README's pictures from a finished build of the demo study.
 
 python docs/pictures.py [RESULTS]
 """
@@ -10,7 +10,10 @@ import numpy as np
 from PIL import Image
 
 from poreseg.analysis.report import GRAY, differences
+from poreseg.check import check_sample, contact_sheet
 from poreseg.classes import PORE, UNKNOWN
+from poreseg.config import read_params
+from poreseg.demo.study import samples
 from poreseg.images.raster import open_raster
 from poreseg.prediction.segment import paint
 
@@ -41,3 +44,6 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
     picture = Image.fromarray(np.vstack([row(folder, name) for name in SHOWN]))
     picture.save(Path(__file__).parent / "demo.jpg", quality=85)
+    study = [sample for sample in samples(Path("data/demo")) if sample.name in SHOWN]
+    cells = [check_sample(sample, read_params()).picture for sample in study]
+    contact_sheet(cells, Path(__file__).parent / "check.jpg")
