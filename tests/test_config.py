@@ -21,7 +21,7 @@ from poreseg.split import split_study
 FUNCTIONS = {
     "split": split_study, "ingest": ingest.ingest, "rasterise": rasterise.rasterise,
     "tile": tiles.tile, "augment": augment.write_pipeline, "encoder": encoder.prepare_encoder,
-    "train": train.train, "predict": predict.predict, "segment": segment.segment,
+    "train": train.train, "predict": predict.predict_with, "segment": segment.segment,
     "evaluate": evaluate.evaluate, "measure": morphometry.measure, "report": report_module.report,
 }  # fmt: skip
 

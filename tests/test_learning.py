@@ -28,11 +28,10 @@ from poreseg.learning.model import (
     Model,
     build_network,
     load_model,
-    mean_over_d4,
     normalise,
-    predict_raster,
     save_model,
 )
+from poreseg.learning.sliding import predict_raster, predict_strips
 from poreseg.learning.train import schedule, train
 
 LITE = "tf_efficientnet_lite0"
@@ -344,31 +343,76 @@ def test_normalising_is_what_the_card_says():
     assert found == pytest.approx([0.6 / 0.2, 0.5 / 0.3, 0.4 / 0.4])
 
 
-def test_the_mean_over_turns_and_flips_does_not_depend_on_orientation():
-    torch.manual_seed(0)
-    kernel, images = torch.randn(1, 3, 3, 3), torch.rand(2, 3, 16, 16)
-
-    def forward(x):
-        return torch.nn.functional.conv2d(x, kernel, padding=1)
-
-    straight = mean_over_d4(forward, images)
-    for flip in ((-1,), (-2,), (-2, -1)):
-        torch.testing.assert_close(mean_over_d4(forward, images.flip(*flip)).flip(*flip), straight)
-    assert mean_over_d4(forward, torch.rand(1, 3, 8, 24)).shape == (1, 1, 8, 24)
-
-
-@pytest.mark.parametrize("shape", [(40, 33), (128, 128), (150, 310)])
-@pytest.mark.parametrize("tta", [False, True])
+@pytest.mark.parametrize("shape", [(40, 33), (128, 128), (150, 310), (5, 7)])
+@pytest.mark.parametrize("tta", ["none", "d4"])
 def test_any_size_of_raster_is_predicted(model, tmp_path, shape, tta):
-    noise = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
-    ingest_array(tmp_path / "r.tif", noise)
-    with open_raster(tmp_path / "r.tif") as raster:
-        found = predict_raster(
-            [model, model], raster, window=128, overlap=0.25, batch=3, tta=tta, precision="32-true"
-        )
+    found = predicted(model, tmp_path, noise(shape), tta=tta)
     assert found.shape == shape
     assert found.dtype == np.float32
     assert 0 <= found.min() <= found.max() <= 1
+
+
+def noise(shape):
+    return np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+
+
+def predicted(model, tmp_path, pixels, valid=None, **more):
+    ingest_array(tmp_path / "r.tif", pixels)
+    if valid is not None:
+        with open_raster(tmp_path / "r.tif") as raster:
+            tags = raster.tags
+        write_raster(tmp_path / "r.tif", pixels, valid=valid, tags=tags)
+    settings = {"window": 128, "overlap": 32, "batch": 3, "tta": "none", "precision": "32-true"}
+    return predict_raster([model, model], tmp_path / "r.tif", **settings | more)
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (128, 96), (150, 310)])
+def test_a_mirrored_image_gives_the_mirrored_prediction(model, tmp_path, shape):
+    pixels = noise(shape)
+    straight = predicted(model, tmp_path, pixels, tta="d4")
+    for turn in (np.flipud, np.fliplr, np.rot90, np.transpose):
+        turned = predicted(model, tmp_path, np.ascontiguousarray(turn(pixels)), tta="d4")
+        np.testing.assert_allclose(turned, turn(straight), atol=1e-5)
+
+
+def test_windows_without_specimen_are_not_computed(model, tmp_path, monkeypatch):
+    valid = np.zeros((300, 700), bool)
+    valid[:90, :90] = True
+    counted = []
+    real = type(model).probabilities
+    monkeypatch.setattr(type(model), "probabilities",
+                        lambda self, windows, precision: counted.append(len(windows)) or real(self, windows, precision))  # fmt: skip
+    found = predicted(model, tmp_path, noise((300, 700)), valid)
+    assert sum(counted) == 2  # one window, two models
+    np.testing.assert_array_equal(np.isfinite(found), valid)
+
+
+def test_the_spread_is_that_of_models_and_views(model, tmp_path):
+    pixels = noise((64, 64))
+    ingest_array(tmp_path / "r.tif", pixels)
+    settings = {"window": 64, "overlap": 0, "batch": 1, "precision": "32-true", "spread": True}
+    ((_, alone),) = predict_strips([model, model], tmp_path / "r.tif", tta="none", **settings)
+    ((_, turned),) = predict_strips([model], tmp_path / "r.tif", tta="d4", **settings)
+    assert alone[1].max() < 1e-3
+    one_by_one = []
+    for turns in range(8):
+        turn = lambda a, t=turns: np.rot90(a.T if t > 3 else a, t)  # noqa: E731
+        back = lambda a, t=turns: np.rot90(a, -t).T if t > 3 else np.rot90(a, -t)  # noqa: E731
+        one_by_one.append(
+            back(
+                predicted(model, tmp_path, np.ascontiguousarray(turn(pixels)), window=64, overlap=0)
+            )
+        )
+    np.testing.assert_allclose(turned[0], np.mean(one_by_one, axis=0), atol=1e-4)
+    np.testing.assert_allclose(turned[1], np.std(one_by_one, axis=0), atol=2e-3)
+
+
+def test_with_overlap_windows_see_what_the_whole_image_sees(model, tmp_path):
+    pixels = noise((320, 480))
+    whole = predicted(model, tmp_path, pixels, window=480, overlap=0)
+    apart, shared = (np.abs(whole - predicted(model, tmp_path, pixels, window=256, overlap=overlap)).mean()
+                     for overlap in (0, 128))  # fmt: skip
+    assert shared < apart / 2
 
 
 # training

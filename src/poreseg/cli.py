@@ -55,20 +55,18 @@ def predict(
     params: Annotated[Path | None, typer.Option(help="A params.yaml; else the defaults.")] = None,
 ) -> None:
     """Find the pores in images that the model has not seen: mask, overlay in blue, porosity."""
-    import torch
-
     from poreseg.analysis.morphometry import measure, measure_all
     from poreseg.images.ingest import ingest
-    from poreseg.learning.model import load_model
-    from poreseg.prediction.predict import predict as predict_raster
+    from poreseg.learning.model import device_of_choice, load_model
+    from poreseg.prediction.predict import predict_with
     from poreseg.prediction.segment import segment
 
     settings = read_params(params or _default_params())
     cutoff = threshold if threshold is not None else settings.segment.threshold
     names = unique(images, "images")
-    card = load_model(model, torch.device("cpu")).card  # a wrong folder is an error before any work
+    loaded = load_model(model, device_of_choice())  # a wrong folder is an error before any work
     reading = settings.ingest.model_dump()
-    reading |= {key: card[key] for key in ("low_percentile", "high_percentile")}
+    reading |= {key: loaded.card[key] for key in ("low_percentile", "high_percentile")}
     failed = []
     masks: dict[str, Path] = {}
     tables: list[Path] = []
@@ -84,8 +82,7 @@ def predict(
             except PoresegError as error:  # the other images are still done
                 failed.append(str(error))
                 continue
-            predict_raster(raster, [model], probabilities, threads=torch.get_num_threads(),
-                           **settings.predict.model_dump())  # fmt: skip
+            predict_with([loaded], raster, probabilities, **settings.predict.model_dump())
             segment(probabilities, raster, mask, out / "overlays" / f"{name}.png",
                     out / "polygons" / f"{name}.geojson", threshold=cutoff,
                     min_area_px=settings.segment.min_area_px)  # fmt: skip

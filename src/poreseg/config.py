@@ -90,9 +90,16 @@ class Train(Section):
 
 class Predict(Section):
     window: Annotated[int, Field(ge=32, multiple_of=32)]
-    overlap: Annotated[float, Field(ge=0, le=0.75)]
+    overlap: Annotated[int, Field(ge=0, multiple_of=32)]
     batch: Positive
-    tta: Literal["none", "d4"]
+    tta: Literal["auto", "none", "d4"]
+    spread: bool
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.overlap >= self.window:
+            raise ValueError(f"overlap {self.overlap} is to be less than window {self.window}")
+        return self
 
 
 class Segment(Section):

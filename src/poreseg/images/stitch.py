@@ -1,6 +1,6 @@
-"""Stitching: overlapping windows of probabilities become one raster without seams."""
+"""Stitching: overlapping windows of values become one raster without seams, row by row."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -8,36 +8,89 @@ from numpy.typing import NDArray
 
 from poreseg.images.windows import Window
 
-SIGMA = 1 / 8  # of the window's side; the border then weighs e^-8 of the centre per axis
-FLOOR = 1e-3  # of the centre's weight, so that corners seen by one window only keep full precision
+RIM = 16  # px at a window's edge that see its padding, and count only where nothing else does
+FLOOR = 1e-4  # of the full weight, on the rim
 
 
 @lru_cache(maxsize=16)
-def weight(height: int, width: int) -> NDArray[np.float32]:
-    """Gaussian weight (H, W) of a window's pixels: the network sees most around its centre."""
+def weight(height: int, width: int, overlap: int) -> NDArray[np.float32]:
+    """Weight (H, W) of a window's pixels: full inside, falling to next to nothing over its overlap."""
 
     def line(length: int) -> NDArray[np.float64]:
-        position = (np.arange(length) + 0.5) / length - 0.5
-        bell: NDArray[np.float64] = np.exp(-0.5 * (position / SIGMA) ** 2)
-        return bell
+        depth = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5  # px from the edge
+        rim = min(RIM, overlap / 4)
+        return np.clip((depth - rim) / max(1.0, overlap - 2 * rim), FLOOR, 1)
 
-    bell = np.outer(line(height), line(width))
-    return np.maximum(bell / bell.max(), FLOOR).astype(np.float32)
+    return np.outer(line(height), line(width)).astype(np.float32)
 
 
 def stitch(
-    height: int, width: int, parts: Iterable[tuple[Window, NDArray[np.float32]]]
-) -> NDArray[np.float32]:
-    """Weighted mean (H, W) of windows of values; the windows must cover the raster.
+    height: int,
+    width: int,
+    parts: Iterable[tuple[Window, NDArray[np.float32]]],
+    overlap: int,
+    bands: int = 1,
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Put windows together, and give the rows as soon as no later window reaches them.
 
-    Stitching the windows of an array gives the array back, to float32 precision.
+    Memory holds one row of windows. The mean is a running one, so that windows that agree
+    give their value to the bit.
+
+    Parameters
+    ----------
+    height, width
+        Of the raster, in px.
+    parts
+        Windows of one size, by their first row, each with values (B, H, W). They may reach over the
+        raster's border. Pixels that no window covers become NaN.
+    overlap
+        What neighbouring windows share, in px.
+    bands
+        B.
+
+    Yields
+    ------
+    First row, and values (B, rows, width); the rows follow each other without a gap.
     """
-    total = np.zeros((height, width), np.float32)
-    weights = np.zeros((height, width), np.float32)
+    top = 0  # first row that is not given yet
+    mean = np.zeros((bands, 0, width), np.float32)
+    seen = np.zeros((0, width), np.float32)
     for window, values in parts:
-        bell = weight(window.height, window.width)
-        total[window.slices] += bell * values
-        weights[window.slices] += bell
-    assert weights.min() > 0, "the windows leave pixels uncovered"
-    total /= weights
-    return total
+        if window.row > top:
+            yield from _finished(top, min(window.row, height), mean, seen)
+            done = window.row - top
+            mean, seen = _shifted(mean, done), _shifted(seen, done)
+            top = window.row
+        lacking = window.row + window.height - top - seen.shape[0]
+        if lacking > 0:
+            mean = np.pad(mean, ((0, 0), (0, lacking), (0, 0)))
+            seen = np.pad(seen, ((0, lacking), (0, 0)))
+        part = window.inside(top + seen.shape[0], width)
+        here = Window(part.row - top, part.col, part.height, part.width).slices
+        there = Window(part.row - window.row, part.col - window.col, part.height, part.width).slices
+        added = weight(window.height, window.width, overlap)[there]
+        seen[here] += added
+        share = added / seen[here]
+        mean[:, *here] += share * (values[:, *there] - mean[:, *here])
+    yield from _finished(top, height, mean, seen)
+
+
+def _shifted(buffer: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    """A buffer (..., rows, width) without its first rows, of the same size."""
+    kept = buffer[..., rows:, :]
+    moved = np.zeros_like(buffer)
+    moved[..., : kept.shape[-2], :] = kept
+    return moved
+
+
+def _finished(
+    top: int, end: int, mean: NDArray[np.float32], seen: NDArray[np.float32]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Rows from `top` to `end`; those beyond the buffer, which no window covers, in blocks of its size."""
+    rows = min(end - top, seen.shape[0])
+    if rows > 0:
+        yield top, np.where(seen[:rows] > 0, mean[:, :rows], np.float32(np.nan))
+    block = max(256, seen.shape[0])
+    for row in range(top + max(rows, 0), end, block):
+        size = (len(mean), min(block, end - row), mean.shape[2])
+        yield row, np.full(size, np.nan, np.float32)

@@ -21,6 +21,12 @@ class Window:
             slice(self.col, self.col + self.width),
         )
 
+    def inside(self, height: int, width: int) -> "Window":
+        """The part of it that lies in a raster (H, W)."""
+        row, col = max(self.row, 0), max(self.col, 0)
+        bottom, right = min(self.row + self.height, height), min(self.col + self.width, width)
+        return Window(row, col, bottom - row, right - col)
+
 
 def starts(length: int, window: int, step: int) -> list[int]:
     """First pixels of equal windows that cover a line, evenly spread.
@@ -43,17 +49,44 @@ def starts(length: int, window: int, step: int) -> list[int]:
     return [round(i * (length - window) / (count - 1)) for i in range(count)]
 
 
-def covering(height: int, width: int, window: int, overlap: float) -> list[Window]:
-    """Windows of one size that cover a raster (H, W), neighbours overlapping by `overlap`.
+def covering(
+    height: int,
+    width: int,
+    window: int,
+    overlap: int,
+    stride: int = 1,
+    far: tuple[bool, bool] = (False, False),
+) -> list[Window]:
+    """Windows of one size that cover a raster (H, W), neighbours sharing at least `overlap` px.
 
-    Windows are cut to the raster only where it is smaller than a window.
+    Parameters
+    ----------
+    window, overlap
+        Side of a window and what neighbours share, in px. Windows are smaller only where
+        the raster is: then as large as it is, up to the next multiple of `stride`.
+    stride
+        Windows start at multiples of it, so that a network that halves its input sees in
+        each just what it would see in the whole. The last ones reach over the far border
+        by less than a stride.
+    far
+        Count rows, columns from the far border: the windows of the mirrored raster.
+
+    Returns
+    -------
+    Windows from top to bottom, in each row from left to right.
     """
-    step = max(1, round(window * (1 - overlap)))
-    return [
-        Window(row, col, min(window, height), min(window, width))
-        for row in starts(height, window, step)
-        for col in starts(width, window, step)
-    ]
+
+    def line(length: int, from_far: bool) -> tuple[list[int], int]:
+        steps = -(-length // stride)
+        size = max(1, min(window // stride, steps))
+        found = [stride * s for s in starts(steps, size, max(1, size - -(-overlap // stride)))]
+        if from_far:
+            found = [length - start - stride * size for start in reversed(found)]
+        return found, stride * size
+
+    rows, tall = line(height, far[0])
+    cols, wide = line(width, far[1])
+    return [Window(row, col, tall, wide) for row in rows for col in cols]
 
 
 def grid(height: int, width: int, size: int) -> Iterator[Window]:

@@ -1,6 +1,6 @@
-"""The model: an smp U-Net with its preprocessing, and its probabilities for whole rasters."""
+"""The model: an smp U-Net with its preprocessing."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,9 @@ import segmentation_models_pytorch as smp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from poreseg.errors import PoresegError
 from poreseg.files import read_json, write_json
-from poreseg.images.raster import Raster
-from poreseg.images.stitch import stitch
-from poreseg.images.windows import Window, covering
 
 STRIDE = 32  # px; the U-Net halves its input five times
 CARD = "poreseg.json"
@@ -36,24 +32,14 @@ class Model:
         """Probability from which a pixel is pore."""
         return float(self.card["threshold"])
 
-    def probabilities(
-        self, windows: NDArray[np.uint8], *, precision: str, tta: bool
-    ) -> NDArray[np.float32]:
-        """Pore probabilities (N, H, W) of windows (N, H, W, 3) uint8 of any one size."""
+    def probabilities(self, windows: NDArray[np.uint8], precision: str) -> NDArray[np.float32]:
+        """Pore probabilities (N, H, W) of windows (N, H, W, 3) uint8; H and W are multiples of 32."""
         device = next(self.network.parameters()).device
-        height, width = windows.shape[1:3]
-        pad = ((0, 0), (0, -height % STRIDE), (0, -width % STRIDE), (0, 0))
-        padded = np.moveaxis(np.pad(windows, pad, mode="symmetric"), -1, 1)  # (N, 3, H, W)
-        images = normalise(
-            torch.from_numpy(padded.copy()).to(device), self.card["mean"], self.card["std"]
-        )
+        pixels = torch.from_numpy(np.ascontiguousarray(windows)).to(device)
+        images = normalise(pixels.permute(0, 3, 1, 2), self.card["mean"], self.card["std"])
         with torch.inference_mode(), autocast(device, precision):
-            found = mean_over_d4(self._forward, images) if tta else self._forward(images)
-        return found[:, 0, :height, :width].cpu().numpy()
-
-    def _forward(self, images: Tensor) -> Tensor:
-        images = images.contiguous(memory_format=torch.channels_last)
-        return torch.sigmoid(self.network(images).float())
+            found = torch.sigmoid(self.network(images).float())
+        return found[:, 0].cpu().numpy()
 
 
 def build_network(encoder: str) -> Any:
@@ -92,17 +78,6 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     centred = scaled - torch.tensor(mean, device=images.device).view(shape)
     done = centred / torch.tensor(std, device=images.device).view(shape)
     return done.contiguous(memory_format=torch.channels_last)
-
-
-def mean_over_d4(forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Mean of a function over the eight turns and flips of images (N, C, H, W)."""
-    total = torch.zeros(())
-    for flip in (False, True):
-        for turns in range(4):
-            turned = torch.rot90(images.flip(-1) if flip else images, turns, (-2, -1))
-            back = torch.rot90(forward(turned), -turns, (-2, -1))
-            total = total + (back.flip(-1) if flip else back)
-    return total / 8
 
 
 def device_of_choice() -> torch.device:
@@ -165,34 +140,3 @@ def load_model(folder: Path | str, device: torch.device) -> Model:
         raise PoresegError(f"{folder}: cannot be loaded ({error}); train it again") from None
     network = network.to(device, memory_format=torch.channels_last).eval()
     return Model(network, read_json(folder / CARD))
-
-
-def predict_raster(
-    models: Sequence[Model],
-    raster: Raster,
-    *,
-    window: int,
-    overlap: float,
-    batch: int,
-    tta: bool,
-    precision: str,
-    progress: "tqdm[Any] | None" = None,
-) -> NDArray[np.float32]:
-    """Stitched pore probabilities (H, W) of a raster; the mean over several models.
-
-    A raster smaller than a window is one window, mirrored up to a multiple of 32 px.
-    """
-    windows = covering(raster.height, raster.width, window, overlap)
-    if progress is not None:
-        progress.reset(len(windows))
-
-    def parts() -> Iterator[tuple[Window, NDArray[np.float32]]]:
-        for first in range(0, len(windows), batch):
-            chosen = windows[first : first + batch]
-            pixels = np.stack([raster.rgb8(w) for w in chosen])
-            found = [m.probabilities(pixels, precision=precision, tta=tta) for m in models]
-            yield from zip(chosen, np.mean(found, axis=0), strict=True)
-            if progress is not None:
-                progress.update(len(chosen))
-
-    return stitch(raster.height, raster.width, parts())

@@ -26,16 +26,16 @@ from poreseg.learning.model import (
     load_model,
     normalise,
     precision_of,
-    predict_raster,
     save_model,
     speed_up,
 )
+from poreseg.learning.sliding import predict_raster
 from poreseg.lineage import data_hash, git_commit
 from poreseg.metrics import Counts, count, mean
 from poreseg.tables import read_table, write_table
 from poreseg.tracking import Silent
 
-VALIDATION = {"window": 512, "overlap": 0.25, "batch": 4, "tta": False}
+VALIDATION = {"window": 512, "overlap": 64, "batch": 4, "tta": "none"}
 
 
 def train(
@@ -241,8 +241,8 @@ def validate(model: Model, images: Sequence[tuple[Path, Path]], precision: str) 
     """Mean IoU over whole, stitched images; those without any pore do not count."""
     ious = []
     for raster_path, label_path in images:
-        with open_raster(raster_path) as raster, open_raster(label_path) as label:
-            found = predict_raster([model], raster, precision=precision, **VALIDATION)  # type: ignore[arg-type]
+        found = predict_raster([model], raster_path, precision=precision, **VALIDATION)
+        with open_raster(label_path) as label:
             ious.append(count(found >= model.threshold, label.band()).iou)
     return mean(ious) or 0.0
 

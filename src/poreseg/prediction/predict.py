@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from poreseg.images.raster import open_raster, write_raster
-from poreseg.learning.model import device_of_choice, load_model, precision_of, predict_raster
+from poreseg.images.raster import new_raster, open_raster, to_rasterio
+from poreseg.images.windows import Window
+from poreseg.learning.model import Model, device_of_choice, load_model, precision_of
+from poreseg.learning.sliding import predict_strips
 
 LINEAGE = ("git_commit", "data_hash", "params_hash", "mlflow_run_id")
 
@@ -19,10 +22,7 @@ def predict(
     out: Path | str,
     *,
     threads: int,
-    window: int,
-    overlap: float,
-    batch: int,
-    tta: str,
+    **settings: Any,
 ) -> None:
     """Write the pore probabilities of a raster.
 
@@ -33,8 +33,7 @@ def predict(
     models
         Model folders; of several the mean is taken.
     out
-        GeoTIFF to write: float32 in 0..1 on the raster's grid, NaN where there is no
-        specimen; its tags carry the models' lineage and threshold.
+        GeoTIFF to write, see `predict_with`.
     threads
         Of the processor, where there is no GPU.
 
@@ -42,18 +41,39 @@ def predict(
     """
     torch.set_num_threads(threads)
     device = device_of_choice()
-    loaded = [load_model(folder, device) for folder in models]
+    predict_with([load_model(folder, device) for folder in models], raster, out, **settings)
+
+
+def predict_with(
+    models: Sequence[Model],
+    raster: Path | str,
+    out: Path | str,
+    *,
+    window: int,
+    overlap: int,
+    batch: int,
+    tta: str,
+    spread: bool,
+) -> None:
+    """Write the pore probabilities of a raster by models that are loaded.
+
+    `out` is a GeoTIFF of float32 in 0..1 on the raster's grid, NaN where there is no
+    specimen; with `spread`, a second band is the standard deviation over models and views.
+    Its tags carry the models' lineage and threshold.
+    """
+    device = next(models[0].network.parameters()).device
+    tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
+    tags["THRESHOLD"] = str(float(np.mean([model.threshold for model in models])))
     with open_raster(raster) as source:
-        with tqdm(desc=Path(raster).stem, unit="window", mininterval=2) as bar:
-            found = predict_raster(
-                loaded, source, window=window, overlap=overlap, batch=batch, tta=tta == "d4",
-                precision=precision_of(device), progress=bar,
-            )  # fmt: skip
-        found[~source.valid()] = np.nan
-        tags = {key.upper(): ",".join(str(model.card[key]) for model in loaded) for key in LINEAGE}
-        tags["THRESHOLD"] = str(float(np.mean([model.threshold for model in loaded])))
         if source.pixel_size_um:
             tags["PIXEL_SIZE_UM"] = str(source.pixel_size_um)
-        write_raster(
-            out, found, nodata=np.nan, crs=source.crs, transform=source.transform, tags=tags
-        )
+        shape = (1 + spread, source.height, source.width)
+        bar = tqdm(desc=Path(raster).stem, unit="px", unit_scale=True, mininterval=2)
+        with bar, new_raster(out, shape, np.float32, nodata=np.nan, crs=source.crs,
+                             transform=source.transform, tags=tags) as target:  # fmt: skip
+            for row, values in predict_strips(
+                models, raster, window=window, overlap=overlap, batch=batch, tta=tta,
+                precision=precision_of(device), spread=spread, progress=bar,
+            ):  # fmt: skip
+                part = Window(row, 0, values.shape[1], source.width)
+                target.write(values, window=to_rasterio(part))

@@ -1,0 +1,150 @@
+"""A model's probabilities for rasters of any size: windows are read, computed and stitched at once."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from poreseg.images.raster import Raster, open_raster
+from poreseg.images.stitch import stitch
+from poreseg.images.stream import ahead
+from poreseg.images.windows import Window, covering
+from poreseg.learning.model import STRIDE, Model
+
+T = TypeVar("T")
+Corner = tuple[bool, bool]  # rows, columns are counted from the far border
+AUTO_TTA_PX = 4_000_000  # up to which eight views are worth their time
+
+
+def views(tta: str, height: int, width: int) -> tuple[list[Corner], bool]:
+    """Corners from which a raster's windows are counted, and whether each is seen transposed too.
+
+    All four corners, both ways, are the eight turns and flips of the raster (D4). Because
+    the windows turn with it, a mirrored raster gives the mirrored mean.
+    """
+    if tta == "none" or (tta == "auto" and height * width > AUTO_TTA_PX):
+        return [(False, False)], False
+    return [(rows, cols) for rows in (False, True) for cols in (False, True)], True
+
+
+def predict_strips(
+    models: Sequence[Model],
+    path: Path | str,
+    *,
+    window: int,
+    overlap: int,
+    batch: int,
+    tta: str,
+    precision: str,
+    spread: bool = False,
+    progress: "tqdm[Any] | None" = None,
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Stitched pore probabilities of a raster, row by row; the mean over models and views.
+
+    Memory holds a row of windows, whatever the raster's height. Windows without specimen
+    are not computed.
+
+    Parameters
+    ----------
+    models
+        On one device.
+    path
+        Canonical raster.
+    window, overlap
+        Side of a window, and what neighbours share, in px.
+    batch
+        Windows that are computed at a time.
+    tta
+        "none", "d4" (eight turns and flips), or "auto": d4 up to `AUTO_TTA_PX`.
+    precision
+        As Lightning names it.
+    spread
+        Also give the standard deviation over models and views.
+    progress
+        Counts pixels.
+
+    Yields
+    ------
+    First row, and values (B, rows, W): the probability and, with `spread`, its deviation;
+    NaN where there is no specimen.
+    """
+    with open_raster(path) as raster, open_raster(path) as again:  # a handle for each thread
+        height, width = raster.height, raster.width
+        corners, transposed = views(tta, height, width)
+        if progress is not None:
+            progress.reset(height * width)
+
+        def computed() -> Iterator[tuple[Window, NDArray[np.float32]]]:
+            for chosen in _batched(ahead(_read(raster, window, overlap, corners)), batch):
+                pixels = np.stack([part for _, _, part in chosen])
+                found = _members(models, pixels, precision, transposed)
+                moments = [found.mean(axis=0), (found**2).mean(axis=0)][: 1 + spread]
+                for (place, corner, _), values in zip(chosen, np.stack(moments, 1), strict=True):
+                    yield place, _turned(values, corner)
+                if progress is not None:
+                    progress.update(max(chosen[-1][0].row, 0) * width - progress.n)
+
+        for row, values in stitch(height, width, ahead(computed()), overlap, 1 + spread):
+            values[:, ~again.valid(Window(row, 0, values.shape[1], width))] = np.nan
+            if spread:
+                values[1] = np.sqrt(np.maximum(values[1] - values[0] ** 2, 0))
+            yield row, values
+        if progress is not None:
+            progress.update(height * width - progress.n)
+
+
+def predict_raster(
+    models: Sequence[Model], path: Path | str, **settings: Any
+) -> NDArray[np.float32]:
+    """Stitched pore probabilities (H, W) of a raster that fits in memory; see `predict_strips`."""
+    return np.concatenate([values[0] for _, values in predict_strips(models, path, **settings)])
+
+
+def _read(
+    raster: Raster, size: int, overlap: int, corners: Sequence[Corner]
+) -> Iterator[tuple[Window, Corner, NDArray[np.uint8]]]:
+    """Windows that show specimen, with pixels (H, W, 3) turned so that their corner comes first.
+
+    What lies beyond the raster's border is mirrored.
+    """
+    height, width = raster.height, raster.width
+    places = [(window, corner) for corner in corners
+              for window in covering(height, width, size, overlap, STRIDE, corner)]  # fmt: skip
+    for place, corner in sorted(places, key=lambda item: item[0].row):
+        part = place.inside(height, width)
+        if not raster.valid(part).any():
+            continue
+        above, left = part.row - place.row, part.col - place.col
+        around = (
+            (above, place.height - part.height - above),
+            (left, place.width - part.width - left),
+            (0, 0),
+        )
+        pixels = np.pad(raster.rgb8(part), around, mode="symmetric")
+        yield place, corner, _turned(pixels, corner, axes=(0, 1))
+
+
+def _turned(array: NDArray[Any], corner: Corner, axes: tuple[int, int] = (-2, -1)) -> NDArray[Any]:
+    """An array with the axes flipped that are counted from the far border."""
+    return np.flip(array, tuple(axis for axis, far in zip(axes, corner, strict=True) if far))
+
+
+def _members(
+    models: Sequence[Model], pixels: NDArray[np.uint8], precision: str, transposed: bool
+) -> NDArray[np.float32]:
+    """Probabilities (M, N, H, W) by each model, of windows (N, H, W, 3) as they are and transposed."""
+    found = [model.probabilities(pixels, precision) for model in models]
+    if transposed:
+        other = np.ascontiguousarray(pixels.swapaxes(1, 2))
+        found += [model.probabilities(other, precision).swapaxes(1, 2) for model in models]
+    return np.stack(found)
+
+
+def _batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one of what is left."""
+    while chosen := list(islice(items, size)):
+        yield chosen
