@@ -75,6 +75,7 @@ rule rasterise:
     params:
         settings=plan.settings("rasterise"),
         image=lambda w: plan.study[w.image].image.name,
+        plane=lambda w: plan.study[w.image].plane,
     script:
         "workflow/scripts/rasterise.py"
 

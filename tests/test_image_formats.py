@@ -8,6 +8,7 @@ import pytest
 import rasterio
 import tifffile
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.frame import overview
@@ -299,15 +300,53 @@ def test_a_data_bar_is_seen_in_the_pixels(tmp_path, name, ground, height, rows):
     assert f"data bar of {rows}" in tags["FRAME"] or abs(int(tags["FRAME"].split()[3]) - rows) <= 2
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_no_data_bar_is_seen_where_there_is_none(tmp_path, seed):
-    pixels = specimen(300, 400, seed)
-    if seed % 2:
-        pixels[200:, :170] = 0  # a wide black pore at the lower edge
-    Image.fromarray(pixels).save(tmp_path / "a.png")
+def test_a_data_bar_with_a_frame_all_around_and_black_pores_above_is_seen(tmp_path):
+    surface = specimen(480, 640)
+    surface[surface < 70] = 0
+    below = bar(640, 44)
+    below[-2:] = below[:, :2] = below[:, -2:] = 255
+    Image.fromarray(np.vstack([surface, below])).save(tmp_path / "a.tif")
+    valid, tags = valid_after(tmp_path / "a.tif", tmp_path)
+    assert valid[:480].all()
+    assert not valid[480:].any()
+    assert tags["FRAME"] == "data bar of 44 rows (seen in the pixels)"
+
+
+def _blob(pixels, value, wide, high, noise=0.0):
+    """A dark half ellipse at the lower edge."""
+    height, width = pixels.shape
+    rows, cols = np.mgrid[:height, :width]
+    area = np.hypot((cols - width / 2) / (wide * width / 2), (height - rows) / (high * height)) < 1
+    dark = value + np.random.default_rng(0).normal(0, noise, pixels.shape)
+    return np.where(area, np.clip(dark, 0, 255).astype(np.uint8), pixels)
+
+
+def _bubbles(seed, porosity, value):
+    """Saturated pores of a smooth random field."""
+    field = gaussian_filter(np.random.default_rng(seed).normal(size=(500, 600)), 20)
+    surface = specimen(500, 600, seed)
+    surface[field > np.quantile(field, 1 - porosity)] = value
+    return surface
+
+
+NO_FRAME = {
+    "plain": lambda: specimen(300, 400),
+    "rectangular pore": lambda: np.where(np.add.outer(np.arange(300) >= 200, np.arange(400) < 170) > 1, 0, specimen(300, 400)).astype(np.uint8),
+    **{f"pore at the lower edge, {wide} wide, {high} high, noise {noise}": lambda w=wide, h=high, n=noise: _blob(specimen(600, 800), 0 if not n else 3, w, h, n)
+       for wide, high in ((0.5, 0.1), (0.7, 0.12), (0.95, 0.2), (1.6, 0.1)) for noise in (0.0, 1.5)
+       if wide < 1 or noise},
+    **{f"pores of {value}, {porosity}, seed {seed}": lambda s=seed, p=porosity, v=value: _bubbles(s, p, v)
+       for seed in range(6) for porosity in (0.25, 0.45) for value in (0, 255)},
+    "bright pores on black": lambda: np.where(gaussian_filter(np.random.default_rng(0).normal(size=(300, 400)), 9) > 0.03, specimen(300, 400), 0).astype(np.uint8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("draw", NO_FRAME.values(), ids=NO_FRAME)
+def test_no_frame_is_seen_where_there_is_none(tmp_path, draw):
+    Image.fromarray(draw()).save(tmp_path / "a.png")
     valid, tags = valid_after(tmp_path / "a.png", tmp_path)
+    assert tags.get("FRAME") is None
     assert valid.all()
-    assert "FRAME" not in tags
 
 
 def test_the_maker_s_metadata_say_where_the_data_bar_is(tmp_path):

@@ -1,6 +1,7 @@
 """One drawn specimen in every label format, by its own reference library, gives one label."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -295,3 +296,149 @@ def test_what_has_no_area_is_told(tmp_path):
     formats.labelme([line, {"label": "pore", "points": SHAPES[0][0]}])(tmp_path / "a.json")
     with pytest.warns(PoresegWarning, match="1 of type 'line' have no area"):
         assert read(tmp_path / "a.json")[4, 5] == 1
+
+
+TWO = np.zeros((24, 32, 4), np.uint8)  # pores in red, matrix in blue, on nothing
+TWO[PORE == 1] = (255, 0, 0, 255)
+TWO[16:19] = (0, 0, 255, 255)
+RED_BLUE = Classes(pore=["#ff0000"], matrix=["#0000ff"])
+
+
+def numbered_grid(values=None, split=False):
+    """40 x 40 px with 25 pores, numbered from 1 or by `values`."""
+    mask = np.zeros((40, 40), np.uint16)
+    for number in range(25):
+        row, col = divmod(number, 5)
+        value = values[number % len(values)] if values else number + 1
+        mask[8 * row + 2 : 8 * row + 6, 8 * col + 2 : 8 * col + 6] = value
+    if split:
+        mask[0, 0] = 1
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("pixels", "classes", "wanted"),
+    [
+        (TWO, RED_BLUE, PORE),
+        (TWO, replace(RED_BLUE, sparse=True), np.where(PORE == 1, 1, np.where(TWO[..., 2] > 0, 0, 255))),
+        ((PORE == 0) * np.uint8(255), Classes(pore=[0], matrix=[255]), PORE),
+        ((PORE == 0) * np.uint8(255), Classes(pore=[0], other="matrix"), np.where(PORE == 1, 1, 255)),
+        ((PORE == 0) * np.uint8(255), Classes(pore=["#000000"], matrix=["#ffffff"]), PORE),
+        (PORE, Classes(pore=[1], matrix=[0], sparse=True), PORE),
+        ((PORE * 2).astype(np.float32), Classes(pore=[2]), PORE),
+        (numbered_grid(split=True), Classes(), numbered_grid(split=True) > 0),
+    ],
+    ids=["colours on nothing", "colours on nothing, sparse", "zero", "zero alone, 255 unknown", "gray as colour",
+         "zero, sparse", "real numbers", "numbered, one fell apart"],
+)  # fmt: skip
+def test_values_and_colours_mean_what_params_say(tmp_path, pixels, classes, wanted):
+    path = tmp_path / ("a.png" if pixels.dtype == np.uint8 else "a.tif")
+    (formats.picture if pixels.dtype == np.uint8 else formats.tiff)(pixels)(path)
+    np.testing.assert_array_equal(read(path, Grid(*pixels.shape[:2]), classes), wanted)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (formats.coloured((128, 0, 0), (0, 128, 0)), "2 colours beside black .*#008000.*#800000"),
+        (formats.coloured((255, 0, 0), (255, 128, 0)), "2 colours beside black"),
+        (TWO, "2 colours beside black"),
+        (numbered_grid([1, 1, 1, 2, 255]).astype(np.uint8), "are neither a mask"),
+        (numbered_grid([1, 2, 3, 4])[:6, :30].astype(np.uint8), "are neither a mask"),
+    ],
+    ids=[
+        "dark colours",
+        "red and orange",
+        "on nothing",
+        "0, 1, 2, 255",
+        "a region of a class each",
+    ],
+)
+def test_what_could_mean_anything_is_asked(tmp_path, pixels, message):
+    formats.picture(pixels)(tmp_path / "a.png")
+    with pytest.raises(PoresegError, match=message):
+        read(tmp_path / "a.png", Grid(*pixels.shape[:2]))
+
+
+def test_unknown_without_pores_survives_as_tiff_and_is_refused_as_png(tmp_path):
+    values = np.zeros((24, 32), np.uint8)
+    values[:5] = 255
+    write_label(tmp_path / "a.tif", values, GRID, "mask")
+    with pytest.warns(PoresegWarning, match="no pore"):
+        np.testing.assert_array_equal(read(tmp_path / "a.tif"), values)
+    with pytest.raises(PoresegError, match=r"would read as pores; write \.tif"):
+        write_label(tmp_path / "a.png", values, GRID, "mask")
+
+
+def test_the_plane_of_an_image_is_that_of_its_label(tmp_path):
+    stack = np.stack([PORE * 0, PORE[::-1], PORE])
+    formats.tiff(stack, photometric="minisblack")(tmp_path / "a.tif")
+    formats.tiff(PORE)(tmp_path / "b.tif")
+    third = replace(GRID, plane=3)
+    np.testing.assert_array_equal(read(tmp_path / "a.tif", third), PORE)
+    np.testing.assert_array_equal(read(tmp_path / "b.tif", third), PORE)
+
+
+@pytest.mark.parametrize(
+    ("properties", "value"),
+    [({"Class": "matrix"}, 0), ({"class": 0}, 0), ({"class": 1.0}, 1), ({"CLASS_NAME": "pore"}, 1),
+     ({"class": float("nan")}, 1), ({"classification": {"names": ["Ignore*"]}}, 255),
+     ({"classification": {"name": "Ignore*"}}, 255), ({"id": 7}, 1)],
+)  # fmt: skip
+def test_classes_of_shapes_are_found_by_the_usual_names(tmp_path, properties, value):
+    shape = formats.feature(AREAS[0]) | {"properties": properties}
+    formats._json(shape)(tmp_path / "a.geojson")
+    classes = Classes(pore=["pore", 1], matrix=["matrix", 0], unknown=["ignore"])
+    assert read(tmp_path / "a.geojson", classes=classes)[4, 5] == value
+
+
+def test_geometry_collections_and_bare_geometries_are_areas(tmp_path):
+    parts = [formats.feature(area)["geometry"] for area in AREAS]
+    point = {"type": "Point", "coordinates": [1, 1]}
+    collection = {"type": "GeometryCollection", "geometries": [*parts, point]}
+    shape = {"type": "Feature", "properties": {}, "geometry": collection}
+    formats._json(shape)(tmp_path / "a.geojson")
+    np.testing.assert_array_equal(read(tmp_path / "a.geojson"), PORE)
+    formats._json(formats.feature(shapely.MultiPolygon(AREAS))["geometry"])(tmp_path / "b.geojson")
+    np.testing.assert_array_equal(read(tmp_path / "b.geojson"), PORE)
+
+
+def test_one_shape_over_the_border_does_not_turn_qgis_around(tmp_path):
+    over = shapely.box(25, -1, 31, 2)
+    shapes = [formats.feature(a, place=QGIS_NO_MAP) for a in [*AREAS[:-1], over]]
+    formats.collection(shapes)(tmp_path / "a.geojson")
+    np.testing.assert_array_equal(read(tmp_path / "a.geojson")[2:], PORE[2:])
+
+
+def test_two_images_of_one_name_in_a_file_are_an_error(tmp_path):
+    images = [{"id": 7, "file_name": "x/a.png"}, {"id": 8, "file_name": "y/a.png"}]
+    formats.coco_file(formats.COCO_POLYGONS, ("pore", "matrix"), images)(tmp_path / "all.json")
+    with pytest.raises(PoresegError, match=r"2 images in it are named a\.png"):
+        read(tmp_path / "all.json")
+
+
+def test_other_marks_of_label_studio_do_not_hide_a_region(tmp_path):
+    region = formats.STUDIO_RECTANGLES[0] | {"id": "r"}
+    text = {"id": "r", "type": "textarea", "value": {"text": ["large"]}}
+    choice = {"id": "c", "type": "choices", "value": {"choices": ["good"]}}
+    place = "https://x.org/a.png?X-Signature=1"
+    formats.studio([region, text, choice], place)(tmp_path / "a.json")
+    assert read(tmp_path / "a.json")[4, 5] == 1
+    sized = {"original_width": 32, "original_height": 24}
+    values = [r["value"] | sized for r in formats.STUDIO_POLYGONS]
+    task = {"image": "a.png", "polygons": values[:3], "more": values[3:]}
+    formats._json([task])(tmp_path / "b.json")
+    np.testing.assert_array_equal(read(tmp_path / "b.json"), PORE)
+
+
+def test_many_masks_of_a_large_image_need_little_memory(tmp_path):
+    rows, cols = np.mgrid[:24, :24] - 11.5
+    ring = (np.hypot(rows, cols) < 10) & (np.hypot(rows, cols) > 5)
+    values = np.tile(np.pad(ring, 4), (32, 32)).astype(np.uint8)  # 1024 pores with holes
+    grid = Grid(*values.shape, image="a.png")
+    tracemalloc.start()
+    write_label(tmp_path / "a.json", values, grid, "coco")
+    np.testing.assert_array_equal(read(tmp_path / "a.json", grid), values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 128 * 2**20

@@ -193,7 +193,6 @@ def _json(path, content):
         ("a.geojson", lambda p: _json(p, {"features": 3}), "no list of features"),
         ("a.geojson", lambda p: _json(p, {"features": [{"geometry": {"type": "Polygon", "coordinates": [[1]]}}]}), "cannot be read as GeoJSON"),
         ("a.json", lambda p: _json(p, {"pores": []}), "no label format that is read"),
-        ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "points": [[1, 2]]}]}), "cannot be read as LabelMe"),
         ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "points": [[1, None], [2, 3], [4, 5]]}]}), "cannot be read as LabelMe"),
         ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "shape_type": "circle", "points": [[1, 2]]}]}), "wants two points"),
         ("a.json", lambda p: _json(p, {"shapes": [{"label": "grain", "points": [[1, 2], [9, 2], [9, 9]]}]}), r"class 'grain' is neither pore, matrix nor unknown; found grain \(1\)"),

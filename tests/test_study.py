@@ -125,7 +125,7 @@ def test_the_files_beside_a_shapefile_are_no_labels(tmp_path):
             "plane of a.tif is '0'; wanted a whole number from 1 on",
         ),
         (["a.tif"], [], "image,plane\na.tif,1 2\n", "plane of a.tif is '1 2'; wanted a whole"),
-        (["a.tif"], ["a.png", "a_pore.tif"], None, "both label a.tif; take one away"),
+        (["a.tif"], ["a.png", "a_pore.ome.tif"], None, "both label a.tif; take one away"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, images, labels, table, message):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
 from poreseg.classes import PORE, UNKNOWN
@@ -32,10 +33,11 @@ class Checked:
     """One image and its label.
 
     `row` is for the terminal: name, size, scale, specimen, role, reader, understood,
-    pore; `picture` shows the label's outlines.
+    pores, pore fraction; `frame` says what is no specimen; `picture` shows the label's outlines.
     """
 
     row: tuple[str, ...]
+    frame: str
     picture: Image.Image
 
 
@@ -52,7 +54,14 @@ def check_sample(sample: Sample, params: Params) -> Checked:
         view, frame = look(source, data_bar=reading.data_bar, border=reading.border,
                            data_bar_px=sample.data_bar_px)  # fmt: skip
         size, size_from = scale.choose(source.scales, sample.pixel_size_um, str(source.path))
-        grid = Grid(source.height, source.width, source.crs, source.transform, sample.image.name)
+        grid = Grid(
+            source.height,
+            source.width,
+            source.crs,
+            source.transform,
+            sample.image.name,
+            sample.plane,
+        )
     row = [sample.name, f"{grid.width} x {grid.height}, {len(view.bands)} x {view.bands.dtype}",
            f"{size:.4g} ({size_from})" if size else "unknown", sample.specimen, sample.role]  # fmt: skip
     values = None
@@ -62,12 +71,11 @@ def check_sample(sample: Sample, params: Params) -> Checked:
         values = label.values[:: view.step, :: view.step]
         known = values[view.valid & (values != UNKNOWN)]
         share = f"{np.mean(known == PORE):.1%}" if known.size else "unknown"
-        row += [_reader(sample), label.understood, share]
-    if frame:
-        row[1] += f"\n{frame}"
+        regions = ndimage.label(label.values == PORE, np.ones((3, 3)))[1]
+        row += [_reader(sample), label.understood, str(regions), share]
     black, white = gray_levels(view, reading.low_percentile, reading.high_percentile)
     picture = outlined(to_rgb8(view.bands, black, white), values, view.valid)
-    return Checked(tuple(row), _captioned(picture, sample, frame))
+    return Checked(tuple(row), str(frame), _captioned(picture, sample, frame))
 
 
 def outlined(

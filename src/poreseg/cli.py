@@ -1,5 +1,6 @@
 """The poreseg command: what a user does around a build, or without one."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from poreseg.config import read_params
@@ -52,6 +54,13 @@ def predict(
     pixel_size_um: Annotated[
         float | None, typer.Option(help="Side of a pixel in micrometres.")
     ] = None,
+    channel: Annotated[
+        list[int] | None, typer.Option(help="Channel or band that counts, from 1; or three.")
+    ] = None,
+    plane: Annotated[int | None, typer.Option(help="Plane of a stack, from 1.")] = None,
+    data_bar_px: Annotated[
+        int | None, typer.Option(help="Rows at the bottom that are a data bar.")
+    ] = None,
     params: Annotated[Path | None, typer.Option(help="A params.yaml; else the defaults.")] = None,
 ) -> None:
     """Find the pores in images that the model has not seen: mask, overlay in blue, porosity."""
@@ -78,7 +87,15 @@ def predict(
             )
             mask, table = out / "masks" / f"{name}.tif", out / "pores" / f"{name}.csv"
             try:
-                ingest(image, raster, pixel_size_um=pixel_size_um, **reading)
+                ingest(
+                    image,
+                    raster,
+                    pixel_size_um=pixel_size_um,
+                    channel=channel,
+                    plane=plane,
+                    data_bar_px=data_bar_px,
+                    **reading,
+                )
             except PoresegError as error:  # the other images are still done
                 failed.append(str(error))
                 continue
@@ -115,27 +132,25 @@ def check(
     settings = read_params(params or _default_params())
     folder = study or Path("data/raw")
     split = split_study(read_study(folder), folder, **settings.split.model_dump())
-    table = _table("image", "size", "um/px", "specimen", "role", "label", "understood as", "pore")
-    problems, cells = [], []
+    table = _table(
+        "image", "size", "um/px", "specimen", "role", "label", "understood as", "pores", "pore"
+    )
+    problems, cells, frames = [], [], []
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", PoresegWarning)
         for sample in split.samples:
             try:
                 found = check_sample(sample, settings)
-                table.add_row(*found.row)
+                table.add_row(*map(escape, found.row))
+                frames += [f"{sample.name}: no specimen: {found.frame}"] if found.frame else []
                 cells.append(found.picture)
             except PoresegError as error:
                 problems.append(str(error))
-                table.add_row(
-                    sample.name,
-                    "",
-                    "",
-                    sample.specimen,
-                    sample.role,
-                    "",
-                    "[red]cannot be used[/]",
-                )
+                name, specimen = escape(sample.name), escape(sample.specimen)
+                table.add_row(name, "", "", specimen, sample.role, "", "[red]cannot be used[/]")
     console.print(table)
+    for frame in frames:
+        _say(frame)
     for warning in told:
         if issubclass(warning.category, PoresegWarning):
             _say(f"warning: {warning.message}", "yellow")
@@ -153,7 +168,10 @@ def check(
 
 @app.command()
 def convert(
-    label: Annotated[Path, typer.Argument(help="A label of any format that is read.")],
+    label: Annotated[
+        list[Path],
+        typer.Argument(help="A label of any format that is read, or one for each class."),
+    ],
     image: Annotated[Path, typer.Option(help="The image that it belongs to.")],
     to: Annotated[str, typer.Option(help="mask, geojson, labelme or coco.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
@@ -167,14 +185,14 @@ def convert(
 
     if to not in FORMS:
         raise PoresegError(f"--to {to}{nearest(to, FORMS)}; wanted {', '.join(FORMS)}")
-    if out.resolve() in (label.resolve(), image.resolve()):
+    if out.resolve() in {path.resolve() for path in (*label, image)}:
         raise PoresegError(f"{out} is read from; name another file")
     settings = read_params(params or _default_params())
     with open_image(image) as source:
         grid = Grid(source.height, source.width, source.crs, source.transform, image.name)
-    found = read_label([label], grid, Classes(**settings.rasterise.model_dump()))
-    write_label(out, found.values, grid, to)
-    _say(f"{label} ({found.understood}) is in {out}")
+    found = read_label(label, grid, Classes(**settings.rasterise.model_dump()))
+    write_label(out, found.values, grid, to, os.path.relpath(image, out.parent))
+    _say(f"{label[0]} ({found.understood}) is in {out}")
 
 
 @app.command()

@@ -160,7 +160,7 @@ def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
     if not folder.is_dir():
         return []
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")
-             and p.suffix.lower() not in label_formats.SIDECARS]  # fmt: skip
+             and not p.name.lower().endswith(label_formats.SIDECARS)]  # fmt: skip
     for path in files:
         if path.suffix.lower() not in suffixes:
             warn(f"{path}: left out, no {what} format that is read ({' '.join(suffixes)})")

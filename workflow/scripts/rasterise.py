@@ -9,5 +9,6 @@ with told_in_one_line(snakemake.log[0]):
         snakemake.input.raster,
         snakemake.output.label,
         image=snakemake.params.image,
+        plane=snakemake.params.plane,
         **snakemake.params.settings,
     )

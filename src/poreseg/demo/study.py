@@ -163,4 +163,6 @@ def save_image(path: Path, image: NDArray[np.float32], bits: int) -> None:
 def save_label(path: Path, label: NDArray[np.uint8], image: str) -> None:
     """Save a label as GeoJSON, LabelMe JSON or a mask PNG, by the suffix; all are exact."""
     form = {".geojson": "geojson", ".json": "labelme"}.get(path.suffix, "mask")
-    write_label(path, label, Grid(label.shape[0], label.shape[1], image=image), form)
+    write_label(
+        path, label, Grid(label.shape[0], label.shape[1], image=image), form, f"../images/{image}"
+    )

@@ -40,8 +40,9 @@ def _source(path: Path, document: czi.CziReader, choice: Choice) -> Source:
     box = document.total_bounding_box
     sizes = {axis: box[axis][1] - box[axis][0] for axis in ("T", "Z", "C") if axis in box}
     channels = pick(path, "channels", choice.channels, sizes.pop("C", 1), (1,))
-    described = " x ".join(f"{axis} {n}" for axis, n in sizes.items()) or "planes"
-    (plane,) = pick(path, f"planes ({described})", choice.planes, prod(sizes.values()), (1,))
+    described = " x ".join(f"{axis} {n}" for axis, n in sizes.items())
+    planes = prod(sizes.values())
+    plane = choice.plane_of(path, planes, f" ({described})" if described else "")
     at = np.unravel_index(plane - 1, tuple(sizes.values())) if sizes else ()
     position = {axis: int(i) + box[axis][0] for axis, i in zip(sizes, at, strict=True)}
     kind = document.get_channel_pixel_type(channels[0] - 1)
@@ -50,8 +51,8 @@ def _source(path: Path, document: czi.CziReader, choice: Choice) -> Source:
     dtype, bands = PIXELS[kind]
     return _Czi(
         path, area.h, area.w, bands * len(channels), np.dtype(dtype),
-        scales=scale.from_czi(document.raw_metadata), document=document, left=area.x, top=area.y,
-        planes=[position | {"C": channel - 1} for channel in channels],
+        scales=scale.from_czi(document.raw_metadata), planes=planes, document=document, left=area.x, top=area.y,
+        wanted=[position | {"C": channel - 1} for channel in channels],
     )  # fmt: skip
 
 
@@ -60,11 +61,11 @@ class _Czi(Source):
     document: Any = None
     left: int = 0
     top: int = 0
-    planes: list[dict[str, int]] = field(default_factory=list)
+    wanted: list[dict[str, int]] = field(default_factory=list)
 
     def _read(self, window: Window) -> Picture:
         area = (self.left + window.col, self.top + window.row, window.width, window.height)
-        parts = [self.document.read(roi=area, plane=plane) for plane in self.planes]
+        parts = [self.document.read(roi=area, plane=plane) for plane in self.wanted]
         # (H, W, C), colours as blue, green, red
         bands = np.concatenate([np.moveaxis(part, -1, 0)[::-1] for part in parts])
         return Picture(np.ascontiguousarray(bands), np.ones(bands.shape[1:], bool))

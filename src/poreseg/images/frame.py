@@ -6,17 +6,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.morphology import convex_hull_image
 
 from poreseg.images.source import Picture, Source
 from poreseg.images.windows import Window
 
 SIDE = 2048  # px, the most of an overview; smaller images are seen whole
-FLAT = 0.35  # of a bar's row is its ground, even where text crosses it
-PLAIN = 0.1  # of the rows above a bar is as its ground, at most
+FLAT = 0.5  # of a bar's row is its ground, where no text crosses it
+STEP = 0.3  # by which the share of the ground jumps where the bar begins
+NEAR = 5  # gray levels of 255 that JPEG moves a flat ground by
+ONE_INK = 0.35  # of what is not ground in a bar is of the writing's colour, soft edges aside
 BAR = (0.015, 0.25)  # of the image's height
-TEXT = 0.005  # of a bar's pixels, at least, are no ground; a strip without text is a border
+TEXT = (0.005, 0.5)  # of a bar's pixels are writing; a strip without is a border
 CORNERS = 3  # of one value, so that a pore in one corner is no border
-SHARE = 0.02  # of the image, at least, lies outside a round field of view
+SHARE = (0.02, 0.6)  # of the image lies outside a field of view; more is not masked unasked
+CONVEX = 0.97  # of its hull, a field of view; what pores at the border leave is not so
 OPENING = 0.01  # of the overview's side: narrower than this, what is open to the outside is a pore
 
 
@@ -133,12 +137,15 @@ def find_frame(
     top, bottom, left, right = _edges(bands)
     outside = _outside(bands)
     inner = slice(top, kept - bottom), slice(left, bands.shape[2] - right)
-    if outside is not None and outside[inner].mean() >= SHARE / 2:  # more than straight edges
+    if outside is not None and outside[inner].mean() >= SHARE[0] / 2:  # more than straight edges
         fill = bands[:, 0, 0] if outside[0, 0] else bands[:, -1, -1]
         near = np.pad(ndimage.binary_dilation(outside), ((0, len(view.valid) - kept), (0, 0)))
         return Frame(rows, bar_from, outside=near, fill=fill, step=view.step)
-    edges = (top, bottom and bottom + rows // view.step, left, right)
-    return Frame(rows, bar_from, tuple(n * view.step for n in edges))  # type: ignore[arg-type]
+    if rows and bottom:  # a line between specimen and bar is the bar's
+        rows, bottom = rows + bottom * view.step, 0
+    return Frame(
+        rows, bar_from, (top * view.step, bottom * view.step, left * view.step, right * view.step)
+    )
 
 
 def _gray8(view: Overview) -> NDArray[np.uint8]:
@@ -151,24 +158,32 @@ def _gray8(view: Overview) -> NDArray[np.uint8]:
 def _bar(gray: NDArray[np.uint8]) -> int:
     """Rows of a data bar at the bottom of an image, 0 where there is none.
 
-    A bar is drawn: each of its rows is to a good part of one and the same value, while the
-    specimen above it has hardly any pixel of that value.
+    A bar is drawn, not photographed: its pixels are of two values, a ground and writing,
+    it spans the image's width, and it begins at one row, where the share of the ground jumps.
     """
     height = len(gray)
     least, most = max(4, round(BAR[0] * height)), round(BAR[1] * height)
-    ground = np.bincount(gray[-least:].ravel(), minlength=256).argmax()
-    share = (np.abs(gray.astype(np.int16) - ground) <= 2).mean(axis=1)  # of each row; JPEG blurs
-    flat = share[::-1] >= FLAT
-    gaps = ndimage.binary_closing(np.pad(flat, 4, mode="edge"), np.ones(7))[
-        4:-4
-    ]  # lines between fields
-    rows = int(np.argmin(gaps)) if not gaps.all() else height
-    while rows and not flat[rows - 1]:
+    lines = np.ptp(gray, axis=1) <= 2  # drawn between or around the fields
+    inner = gray[height - most :][~lines[height - most :]]
+    if len(inner) < least:
+        return 0
+    ground = np.bincount(inner[-least:].ravel(), minlength=256).argmax()
+    share = (np.abs(gray.astype(np.int16) - ground) <= NEAR).mean(axis=1)  # of each row
+    flat = np.pad((lines | (share >= FLAT))[::-1], 4, constant_values=True)
+    rows = int(np.argmin(np.append(ndimage.binary_closing(flat, np.ones(7))[4:-4], False)))
+    while rows and not (lines | (share >= FLAT))[height - rows]:
         rows -= 1
     if not least <= rows <= most:
         return 0
-    above, bar = share[max(0, height - 3 * rows) : height - rows], share[-rows:]
-    return rows if above.mean() <= PLAIN and (1 - bar).mean() >= TEXT else 0
+    bar = gray[height - rows :][~lines[height - rows :]]
+    counts = np.bincount(bar.ravel(), minlength=256)
+    on_ground = counts[max(0, ground - NEAR) : ground + NEAR + 1].sum() / bar.size
+    counts[max(0, ground - 12) : ground + 13] = 0
+    ink = counts.argmax()
+    one_ink = counts[max(0, ink - 12) : ink + 13].sum() >= ONE_INK * (1 - on_ground) * bar.size
+    first = share[height - rows :][~lines[height - rows :]][:3].mean()
+    jumps = first - share[max(0, height - rows - 3) : height - rows].mean() >= STEP
+    return rows if jumps and one_ink and TEXT[0] <= 1 - on_ground <= TEXT[1] else 0
 
 
 def _edges(bands: NDArray[Any]) -> tuple[int, int, int, int]:
@@ -187,8 +202,9 @@ def _edges(bands: NDArray[Any]) -> tuple[int, int, int, int]:
         _run(same_cols[0]),
         _run(same_cols[1][::-1]),
     ]
-    if runs[0] == bands.shape[1]:
-        return 0, 0, 0, 0  # all of one value: another error
+    left_over = (bands.shape[1] - runs[0] - runs[1]) * (bands.shape[2] - runs[2] - runs[3])
+    if left_over < (1 - SHARE[1]) * bands[0].size:
+        return 0, 0, 0, 0  # a dark image with something small in it
     return runs[0], runs[1], runs[2], runs[3]
 
 
@@ -213,5 +229,11 @@ def _outside(bands: NDArray[Any]) -> NDArray[np.bool_] | None:
     parts, _ = ndimage.label(opened & same)
     at_corners = [int(parts[row, col]) for row in (0, -1) for col in (0, -1)]
     found = np.isin(parts, [part for part in at_corners if part])
-    enough = sum(map(bool, at_corners)) >= CORNERS and found.mean() >= SHARE
-    return found if enough else None
+    enough = sum(map(bool, at_corners)) >= CORNERS and SHARE[0] <= found.mean() <= SHARE[1]
+    return found if enough and _is_convex(~found) else None
+
+
+def _is_convex(area: NDArray[np.bool_]) -> bool:
+    """Whether an area has the shape of a field of view, round or straight."""
+    small = area[:: max(1, len(area) // 512), :: max(1, len(area) // 512)]
+    return bool(small.sum() >= CONVEX * convex_hull_image(small).sum())

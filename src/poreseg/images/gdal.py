@@ -33,8 +33,7 @@ UNITS = {2: "inch", 3: "cm", 4: "mm", 5: "um"}  # of TIFF's resolution tags
 def open_picture(path: Path, choice: Choice) -> Iterator[Source]:
     """A PNG, BMP or JPEG2000 image."""
     if path.suffix.lower() == ".png":
-        with Image.open(path) as file:
-            file.verify()  # GDAL reads a truncated PNG as black, without an error
+        _verify(path)
     with _env(), rasterio.open(path, driver=DRIVERS[path.suffix.lower()]) as dataset:
         yield _Gdal.of(path, [dataset], choice)
 
@@ -49,7 +48,18 @@ def open_tiff(path: Path, choice: Choice) -> Iterator[Source]:
         source = _Gdal.of(path, datasets, Choice() if layout.stacked else choice)
         source.scales = layout.scales | scale.from_crs(source.crs, source.transform)
         source.bar_rows, source.convert = layout.bar_rows, layout.convert
+        source.planes = layout.planes
         yield source
+
+
+def _verify(path: Path) -> None:
+    """Check a PNG's chunks: GDAL reads a truncated one as black, without an error."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # nothing is decoded here
+    try:
+        with Image.open(path) as file:
+            file.verify()
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _env() -> rasterio.Env:
@@ -65,8 +75,7 @@ class _Gdal(Source):
     @classmethod
     def of(cls, path: Path, datasets: Sequence[rasterio.DatasetReader], choice: Choice) -> "_Gdal":
         first = datasets[0]
-        alpha = first.count in (2, 4) and first.colorinterp[-1] == ColorInterp.alpha
-        colours = first.count - alpha
+        colours = first.count - _has_alpha(first)
         indexes = pick_bands(path, choice, colours)
         return cls(
             path, first.height, first.width, len(indexes) * len(datasets), np.dtype(first.dtypes[0]),
@@ -81,12 +90,18 @@ class _Gdal(Source):
             bands = self.convert(bands)
         elif first.count == 1 and first.colorinterp[0] == ColorInterp.palette:
             palette = first.colormap(1)
-        if first.count in (2, 4) and first.colorinterp[-1] == ColorInterp.alpha:
+        if _has_alpha(first):
             alpha = first.read(first.count, window=part)
         valid: NDArray[np.bool_] = first.dataset_mask(window=part) > 0
+        if alpha is not None:
+            valid &= alpha > 0
         if np.issubdtype(bands.dtype, np.floating):
             valid &= np.isfinite(bands).all(axis=0)
         return Picture(bands, valid, palette, alpha)
+
+
+def _has_alpha(dataset: rasterio.DatasetReader) -> bool:
+    return bool(dataset.count > 1 and dataset.colorinterp[-1] == ColorInterp.alpha)
 
 
 @dataclass
@@ -94,6 +109,7 @@ class _Layout:
     """What tifffile says of a TIFF; `pages` is empty for a file of one page."""
 
     pages: list[int] = field(default_factory=list)
+    planes: int = 1
     stacked: bool = False  # channels are pages, not bands
     scales: dict[str, float] = field(default_factory=dict)
     bar_rows: int | None = None
@@ -102,18 +118,19 @@ class _Layout:
 
 def _layout(path: Path, choice: Choice) -> _Layout:
     with tifffile.TiffFile(path, _multifile=False) as tiff:
-        pages, stacked = _pages(path, tiff, choice)
+        pages, planes, stacked = _pages(path, tiff, choice)
         page = tiff.pages[pages[0] if pages else 0].keyframe
         assert page is not None
+        _check_orientation(page, path)
         fei = _quietly(lambda: tiff.fei_metadata)
         return _Layout(
-            pages, stacked, _scales(tiff, page, path.name),
+            pages, planes, stacked, _scales(tiff, page, path.name),
             scale.fei_bar_rows(fei, page.imagelength) if fei else None, _conversion(page, path),
         )  # fmt: skip
 
 
-def _pages(path: Path, tiff: tifffile.TiffFile, choice: Choice) -> tuple[list[int], bool]:
-    """Pages of the chosen plane's channels, and whether channels are pages."""
+def _pages(path: Path, tiff: tifffile.TiffFile, choice: Choice) -> tuple[list[int], int, bool]:
+    """Pages of the chosen plane's channels, the number of planes, and whether channels are pages."""
     full = [
         index for index, page in enumerate(tiff.pages)
         if not ((key := page.keyframe) and (key.is_reduced or key.is_mask))
@@ -131,22 +148,22 @@ def _pages(path: Path, tiff: tifffile.TiffFile, choice: Choice) -> tuple[list[in
         raise PoresegError(f"{path}: axes {series.axes} of {series.shape} in {len(series.pages)} pages; "
                            "save each plane as a page, or the plane that you want as an image")  # fmt: skip
     if len(found) == 1:
-        return [], False
+        return found if found != [0] else [], 1, False
     order = np.arange(len(found)).reshape([n for _, n in lead])
     axes = [axis for axis, _ in lead]
     stacked = "C" in axes
     if stacked:
         order = np.moveaxis(order, axes.index("C"), -1)
     order = order.reshape(-1, order.shape[-1] if stacked else 1)  # planes, channels
-    described = " x ".join(f"{axis} {n}" for axis, n in lead if axis != "C") or "planes"
-    (plane,) = pick(path, f"planes ({described})", choice.planes, len(order), (1,))
+    sizes = " x ".join(f"{axis} {n}" for axis, n in lead if axis != "C")
+    plane = choice.plane_of(path, len(order), f" ({sizes})" if sizes else "")
     channels = pick(path, "channels", choice.channels, order.shape[1], (1,)) if stacked else (1,)
     chosen = [found[order[plane - 1, channel - 1]] for channel in channels]
     if not all(isinstance(index, int) for index in chosen):
         raise PoresegError(
             f"{path}: the chosen plane is not in this file; save it as an image of its own"
         )
-    return [int(index) for index in chosen], stacked
+    return [int(index) for index in chosen], len(order), stacked
 
 
 def _scales(tiff: tifffile.TiffFile, page: tifffile.TiffPage, name: str) -> dict[str, float]:
@@ -162,9 +179,9 @@ def _scales(tiff: tifffile.TiffFile, page: tifffile.TiffPage, name: str) -> dict
     if "XResolution" not in page.tags:
         return scales
     imagej = _quietly(lambda: tiff.imagej_metadata)
-    if imagej and (found := scale.from_imagej(imagej, x, y)):
+    if imagej and (found := scale.from_imagej(imagej, x, y, name)):
         return scales | found
-    if not scales and (unit := UNITS.get(int(page.resolutionunit))):
+    if unit := UNITS.get(int(page.resolutionunit)):
         scales |= scale.from_resolution(x, y, unit, name)
     return scales
 
@@ -189,7 +206,12 @@ def _conversion(
     if inks or meaning in (tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB):
         kind = "CMYK of more than 8 bits" if inks else "L*a*b*"
         raise PoresegError(f"{path}: colours are {kind}; save the image as RGB")
-    if (turn := page.tags.valueof("Orientation", 1)) not in (0, 1):
-        warn(f"{path}: its orientation tag says {turn} (turned or mirrored); it is read as stored, "
-             "as labelling tools do")  # fmt: skip
     return None
+
+
+def _check_orientation(page: tifffile.TiffPage, path: Path) -> None:
+    if (turn := page.tags.valueof("Orientation", 1)) not in (0, 1):
+        warn(
+            f"{path}: its orientation tag says {turn} (turned or mirrored); it is read as stored, "
+            "as labelling tools do"
+        )

@@ -63,6 +63,8 @@ class _Array(InMemory):
     def _read(self, window: Window) -> Picture:
         part = super()._read(window)
         bands = np.ascontiguousarray(part.bands)
+        if bands.dtype == np.float16:  # which GeoTIFF does not know
+            bands = bands.astype(np.float32)
         if bands.dtype.kind != "f":
             return Picture(bands, np.ascontiguousarray(part.valid))
         return Picture(bands, np.isfinite(bands).all(axis=0))

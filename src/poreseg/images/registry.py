@@ -36,20 +36,24 @@ def open_image(path: Path | str, choice: Choice = Choice()) -> Iterator[Source]:
     with ExitStack() as stack:
         with reading(path):
             source = stack.enter_context(opener(path, choice))
+            if source.planes == 1:
+                choice.plane_of(path, 1, "")
             if not 0 < source.height * source.width <= LARGEST:
                 raise ValueError(f"{source.width} x {source.height} pixels")
         yield source
 
 
-def load_picture(path: Path | str, shape: tuple[int, int] | None = None) -> Picture:
-    """Read a whole image; one of another height and width than `shape` is not read.
+def load_picture(
+    path: Path | str, shape: tuple[int, int] | None = None, plane: int | None = None
+) -> Picture:
+    """Read a whole image, of several planes the given one; one of another `shape` is not read.
 
     Raises
     ------
     PoresegError
         It cannot be read, or is of another size.
     """
-    with open_image(path) as source:
+    with open_image(path, Choice(plane=plane, lenient=True)) as source:
         if shape is not None and (source.height, source.width) != shape:
             raise PoresegError(
                 f"label grid differs from raster: raster {shape[1]}x{shape[0]}, label "

@@ -17,7 +17,27 @@ UM = {  # micrometres per unit, as the formats spell their units
     "micrometer": 1.0, "nm": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "inch": 25400.0,
     "inches": 25400.0, "in": 25400.0, "\\u00b5m": 1.0,
 }  # fmt: skip
-FINE_DPI = 2400  # scanners and printers write round figures up to this; microscopes write others
+PRINT_DPI = (
+    72,
+    96,
+    100,
+    120,
+    144,
+    150,
+    180,
+    200,
+    240,
+    250,
+    300,
+    350,
+    360,
+    400,
+    600,
+    720,
+    1200,
+    2400,
+)
+ROUNDED = 0.003  # of a print resolution, as programs round it in other units
 SCREEN_DPI = (1, 72, 96)  # what programs write that know nothing of the scale
 SAME = 0.01  # two scales that differ by less are one
 
@@ -117,7 +137,8 @@ def from_resolution(x: float, y: float, unit: str, name: str) -> dict[str, float
     if x <= 0 or y <= 0 or not (size := micrometres(1 / x, unit)):
         return {}
     dpi = 25400 / size
-    if dpi <= FINE_DPI + 1 and abs(dpi - round(dpi)) < 0.01:
+    whole = dpi <= PRINT_DPI[-1] and abs(dpi - round(dpi)) < 0.01
+    if whole or any(abs(dpi - known) <= ROUNDED * known for known in PRINT_DPI):
         if round(dpi) not in SCREEN_DPI:
             warn(f"{name}: {dpi:.0f} dpi is taken for a print size; if it is the scanner's, "
                  f"pixel_size_um is {size:.4g}")  # fmt: skip
@@ -125,11 +146,13 @@ def from_resolution(x: float, y: float, unit: str, name: str) -> dict[str, float
     return _square("resolution tag", size, micrometres(1 / y, unit))
 
 
-def from_imagej(values: Mapping[str, Any], x: float, y: float) -> dict[str, float]:
+def from_imagej(values: Mapping[str, Any], x: float, y: float, name: str) -> dict[str, float]:
     """ImageJ: its `unit`, with pixels per unit in the resolution tags."""
     unit = values.get("unit")
     if unit is None or x <= 0 or y <= 0:
         return {}
+    if unit in ("inch", "cm"):  # ImageJ hands a print size on
+        return from_resolution(x, y, unit, name)
     return _square("ImageJ metadata", micrometres(1 / x, unit), micrometres(1 / y, unit))
 
 

@@ -27,6 +27,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except PoresegError:
         raise
+    except FileNotFoundError:
+        raise PoresegError(f"{path}: cannot be read as an image, there is no such file") from None
     except Image.DecompressionBombError as error:
         raise PoresegError(f"{path}: {error}; save images of this size as TIFF") from None
     except Exception as error:  # each library fails in its own ways on what is no image
@@ -65,13 +67,14 @@ class Picture:
         """With the colours of its colour table instead of their numbers."""
         if not self.palette:
             return self
-        table = np.zeros((256 if self.bands.dtype == np.uint8 else 65536, 3), np.uint8)
+        table = np.zeros((256 if self.bands.dtype == np.uint8 else 65536, 4), np.uint8)
+        table[:, 3] = 255
         for value, colour in self.palette.items():
-            table[value] = colour[:3]
-        if (table == table[:, :1]).all():
-            table = table[:, :1]
+            table[value] = (*colour[:3], colour[3] if len(colour) > 3 else 255)
+        valid = self.valid & (table[self.bands[0], 3] > 0)
+        table = table[:, : 1 if (table[:, :3] == table[:, :1]).all() else 3]
         colours = np.moveaxis(table[self.bands[0]], -1, 0)
-        return Picture(np.ascontiguousarray(colours), self.valid, alpha=self.alpha)
+        return Picture(np.ascontiguousarray(colours), valid, alpha=self.alpha)
 
 
 @dataclass
@@ -92,6 +95,7 @@ class Source(ABC):
     transform: Affine = field(default_factory=Affine.identity)
     scales: dict[str, float] = field(default_factory=dict)
     bar_rows: int | None = None
+    planes: int = 1  # that there were to choose from
 
     def read(self, window: Window) -> Picture:
         """The pixels within a window."""
@@ -141,15 +145,22 @@ class Choice:
 
     channels: tuple[int, ...] | None = None
     plane: int | None = None
+    lenient: bool = False  # a file of one plane has that one, whichever is asked for
 
-    @property
-    def planes(self) -> tuple[int, ...] | None:
-        """The plane as `pick` takes it."""
-        return None if self.plane is None else (self.plane,)
+    def plane_of(self, path: Path, count: int, axes: str) -> int:
+        """The chosen one of a file's planes, along these axes."""
+        if self.plane is None or (self.lenient and count == 1):
+            return pick(path, f"planes{axes}", None, count, (1,), "plane")[0]
+        return pick(path, f"planes{axes}", (self.plane,), count, (1,), "plane")[0]
 
 
 def pick(
-    path: Path, what: str, wanted: tuple[int, ...] | None, count: int, default: tuple[int, ...]
+    path: Path,
+    what: str,
+    wanted: tuple[int, ...] | None,
+    count: int,
+    default: tuple[int, ...],
+    column: str = "channel",
 ) -> tuple[int, ...]:
     """The chosen ones of `count` channels or planes; a default that leaves some out is told."""
     if wanted:
@@ -159,7 +170,6 @@ def pick(
             )
         return wanted
     if count > len(default):
-        column = "plane" if what.startswith("planes") else "channel"
         warn(f"{path}: {count} {what}; {' '.join(map(str, default))} is taken. "
              f"Name others as {column} in samples.csv")  # fmt: skip
     return default

@@ -24,7 +24,7 @@ def sniff(path: Path) -> bool:
 
 def images(path: Path) -> list[str]:
     """File names of the images that have annotations."""
-    return [name for name, entry in _entries(path).items() if entry["annotations"]]
+    return [name for name, entry in _entries(path) if entry["annotations"]]
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
@@ -40,26 +40,30 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     return draw(regions, grid, classes, path)
 
 
-def _entries(path: Path) -> dict[str, Any]:
+def _entries(path: Path) -> list[tuple[str, Any]]:
     """Images by file name, each with its annotations."""
     content = load_json(path)
     classes = {c["id"]: str(c["name"]) for c in content.get("categories") or []}
     of_image = defaultdict(list)
     for annotation in content["annotations"]:
         of_image[annotation["image_id"]].append(annotation)
-    return {
-        str(image["file_name"]): image | {"annotations": of_image[image["id"]], "classes": classes}
+    return [
+        (
+            str(image["file_name"]),
+            image | {"annotations": of_image[image["id"]], "classes": classes},
+        )
         for image in content["images"]
-    }
+    ]
 
 
 def _regions(annotation: dict[str, Any], classes: dict[Any, str], grid: Grid) -> Iterator[Region]:
-    name = classes.get(annotation.get("category_id"))
+    category = annotation.get("category_id")
+    name = None if category is None else classes[category]
     shape = annotation.get("segmentation")
     if isinstance(shape, dict):
-        yield Region(Bitmap(0, 0, _decoded(shape, grid)), name)
+        yield Region(Bitmap(0, 0, _decoded(shape, grid)).cropped(), name)
     elif shape:
-        parts = [polygon(np.reshape(ring, (-1, 2))) for ring in shape]
+        parts = [part for ring in shape if (part := polygon(np.reshape(ring, (-1, 2))))]
         yield Region(shapely.multipolygons(parts), name)
     elif annotation.get("bbox"):  # of a detection: a rectangle is all that there is
         x, y, width, height = map(float, annotation["bbox"])

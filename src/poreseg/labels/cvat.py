@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from shapely.geometry.base import BaseGeometry
 
+from poreseg.errors import PoresegError
 from poreseg.labels.documents import entry_of, load_xml
 from poreseg.labels.label import Bitmap, Classes, Grid, Label, check_size, draw
 from poreseg.labels.shapes import box, ellipse, number, polygon, turned, with_area
@@ -16,14 +17,14 @@ KINDS = ("polygon", "box", "ellipse", "mask", "polyline", "points", "cuboid", "s
 
 
 def sniff(path: Path) -> bool:
-    """Whether a file is CVAT's: XML with annotations of images."""
+    """Whether a file is CVAT's: XML with annotations."""
     root = load_xml(path)
-    return root is not None and root.tag == "annotations" and root.find("image") is not None
+    return root is not None and root.tag == "annotations"
 
 
 def images(path: Path) -> list[str]:
     """File names of the images that have annotations."""
-    return [name for name, image in _entries(path).items() if any(e.tag in KINDS for e in image)]
+    return [name for name, image in _entries(path) if any(e.tag in KINDS for e in image)]
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
@@ -41,10 +42,12 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     return draw(with_area(found, path), grid, classes, path)
 
 
-def _entries(path: Path) -> dict[str, Element]:
+def _entries(path: Path) -> list[tuple[str, Element]]:
     root = load_xml(path)
     assert root is not None
-    return {str(image.get("name")): image for image in root.iter("image")}
+    if root.find("track") is not None:
+        raise PoresegError(f"{path}: is CVAT for video; export it as CVAT for images 1.1")
+    return [(str(image.get("name")), image) for image in root.iter("image")]
 
 
 def _area(shape: Element, grid: Grid) -> BaseGeometry | Bitmap | None:
@@ -70,4 +73,4 @@ def _mask(about: Any, grid: Grid) -> Bitmap:
     if runs.min() < 0 or runs.sum() != height * width:
         raise ValueError("run lengths do not add up to the mask's box")
     pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
-    return Bitmap(int(number(about["top"])), int(number(about["left"])), pixels)
+    return Bitmap(int(number(about["top"])), int(number(about["left"])), pixels).cropped()

@@ -1,7 +1,7 @@
 """JSON and XML label files, read once for sniffing and reading; and their entries by image."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -50,19 +50,22 @@ def _xml(path: Path, changed: int) -> Element:
     return root
 
 
-def entry_of(entries: Mapping[str, Any], grid: Grid, path: Path) -> Any:
+def entry_of(entries: Sequence[tuple[str, Any]], grid: Grid, path: Path) -> Any:
     """What a label file of several images says of one of them.
 
     Images are known by file name (without folders), or by its stem; the one entry of a
     file of one image is taken whatever its name.
     """
-    by_name = {Path(name.replace("\\", "/")).name: entry for name, entry in entries.items()}
-    by_stem = {stem(name): entry for name, entry in by_name.items()}
-    if (found := by_name.get(grid.image, by_stem.get(stem(grid.image)))) is not None:
-        return found
-    if len(entries) == 1:
-        return next(iter(entries.values()))
-    hint = nearest(grid.image, by_name)
+    names = [Path(name.replace("\\", "/")).name for name, _ in entries]
+    found = [entry for name, (_, entry) in zip(names, entries, strict=True) if name == grid.image]
+    if not found:
+        found = [e for n, (_, e) in zip(names, entries, strict=True) if stem(n) == stem(grid.image)]
+    if len(found) > 1:
+        raise PoresegError(f"{path}: {len(found)} images in it are named {grid.image}; rename them, "
+                           "or export each image's labels as a file")  # fmt: skip
+    if found or len(entries) == 1:
+        return found[0] if found else entries[0][1]
+    hint = nearest(grid.image, names)
     raise PoresegError(
         f"{path}: holds {len(entries)} images, {grid.image or 'this one'} is not among them{hint}"
     )

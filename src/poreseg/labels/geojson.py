@@ -10,10 +10,9 @@ from shapely.geometry.base import BaseGeometry
 from poreseg.errors import PoresegError
 from poreseg.labels.documents import load_json
 from poreseg.labels.label import Classes, Grid, Label, draw
-from poreseg.labels.shapes import ellipse, on_grid
+from poreseg.labels.shapes import class_of, ellipse, on_grid
 
 NAME = "GeoJSON"
-CLASS_KEYS = ("class", "label", "name", "category")
 
 
 def sniff(path: Path) -> bool:
@@ -36,7 +35,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     content = load_json(path)
     features = _features(content, path)
     shapes = [_shape(feature.get("geometry")) for feature in features]
-    names = [_class(feature.get("properties") or {}) for feature in features]
+    names = [_class(feature.get("properties") or {}, path) for feature in features]
     regions = on_grid(shapes, names, grid, _crs(content), path)
     return draw(regions, grid, classes, path)
 
@@ -45,6 +44,8 @@ def _features(content: Any, path: Path) -> list[dict[str, Any]]:
     """Features of a collection, of one feature, or of QuPath's plain list."""
     if isinstance(content, dict) and content.get("type") == "Feature":
         content = [content]
+    elif isinstance(content, dict) and "coordinates" in content:  # a bare geometry
+        content = [{"geometry": content}]
     features = content.get("features") if isinstance(content, dict) else content
     if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
         raise PoresegError(f"{path}: found no list of features; wanted GeoJSON")
@@ -63,12 +64,13 @@ def _shape(geometry: Any) -> BaseGeometry | None:
     return shape
 
 
-def _class(properties: dict[str, Any]) -> str | None:
-    """The class that QuPath (classification.name) or a table column gives a feature."""
+def _class(properties: dict[str, Any], path: Path) -> str | None:
+    """The class that QuPath (classification) or a table column gives a feature."""
     classification = properties.get("classification")
-    if isinstance(classification, dict) and classification.get("name"):
-        return str(classification["name"])
-    return next((str(properties[key]) for key in CLASS_KEYS if properties.get(key)), None)
+    if isinstance(classification, dict):
+        name = classification.get("name") or ": ".join(map(str, classification.get("names") or []))
+        return str(name) if name else None
+    return class_of(properties, path)
 
 
 def _crs(content: Any) -> CRS | None:

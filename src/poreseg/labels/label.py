@@ -26,7 +26,8 @@ NAMELESS = "no class"
 class Grid:
     """The raster that a label lies on: height, width in px, and where it lies on a map.
 
-    `image` is the name of its image, by which it is found in labels of several images.
+    `image` is the name of its image, by which it is found in labels of several images;
+    `plane` is the image's, which counts in labels of several planes as well.
     """
 
     height: int
@@ -34,6 +35,7 @@ class Grid:
     crs: CRS | None = None
     transform: Affine = field(default_factory=Affine.identity)
     image: str = ""
+    plane: int | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -58,8 +60,11 @@ class Classes:
     sparse: bool = False
 
     def meaning(self, name: str) -> int | None:
-        """0 matrix, 1 pore or 255 unknown for a listed class, in any case; else None."""
-        name = name.strip().casefold()
+        """0 matrix, 1 pore or 255 unknown for a listed class, in any case; else None.
+
+        QuPath marks classes that it leaves out with a star: `Ignore*` is `ignore`.
+        """
+        name = name.strip().rstrip("*").casefold()
         for meaning, value in MEANINGS.items():
             if name in {str(known).strip().casefold() for known in getattr(self, meaning)}:
                 return value
@@ -108,6 +113,17 @@ class Bitmap:
     row: int
     col: int
     pixels: NDArray[np.bool_]
+
+    def cropped(self) -> "Bitmap":
+        """Without the rows and columns around the region: masks of a whole image add up."""
+        rows, cols = (
+            np.flatnonzero(self.pixels.any(axis=1)),
+            np.flatnonzero(self.pixels.any(axis=0)),
+        )
+        if not len(rows):
+            return Bitmap(self.row, self.col, np.zeros((0, 0), bool))
+        part = self.pixels[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+        return Bitmap(self.row + int(rows[0]), self.col + int(cols[0]), part.copy())
 
 
 @dataclass(frozen=True)
@@ -202,7 +218,7 @@ def counted(found: Mapping[str, int]) -> str:
 
 def check_size(size: tuple[Any, Any], grid: Grid, path: Path) -> None:
     """Compare the height and width that a label was drawn on with the image's."""
-    if None not in size and tuple(size) != grid.shape:
+    if None not in size and tuple(map(int, size)) != grid.shape:
         raise PoresegError(
             f"label grid differs from raster: raster {grid.width}x{grid.height}, label drawn on "
             f"{size[1]}x{size[0]} ({path}). Label the image at full size"

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,14 @@ from poreseg.labels.shapes import box, ellipse, polygon, turned, with_area
 NAME = "Label Studio"
 SUFFIXED = re.compile(r"\.\w+$")
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # that its server puts before an uploaded file's name
+NO_MARKS = {
+    "text",
+    "choices",
+    "rating",
+    "number",
+    "taxonomy",
+    "datetime",
+}  # values of an image or a region
 CHANNELS = 4  # of a brush mask; the last one, opacity, says what is painted
 
 
@@ -30,7 +38,7 @@ def sniff(path: Path) -> bool:
 
 def images(path: Path) -> list[str]:
     """File names of the images that have marked regions."""
-    return [name for name, marks in _entries(path).items() if marks]
+    return [name for name, marks in _entries(path) if marks]
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
@@ -55,31 +63,42 @@ def _is_marks(value: Any) -> bool:
     )
 
 
-def _entries(path: Path) -> dict[str, list[dict[str, Any]]]:
+def _entries(path: Path) -> list[tuple[str, list[dict[str, Any]]]]:
     """Marks by image file name; of several annotations of an image the latest counts."""
-    return {_file_name(task): _marks(task) for task in load_json(path)}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for task in load_json(path):
+        found[_file_name(task)] = _marks(task)
+    return list(found.items())
 
 
 def _file_name(task: dict[str, Any]) -> str:
     """The image's name: its server adds eight digits to uploads, and links to local files."""
-    data = task.get("data", task)
-    place = next(unquote(v) for v in data.values() if isinstance(v, str) and SUFFIXED.search(v))
-    name = re.split(r"[/\\=]", place)[-1]
-    return UPLOAD.sub("", name) if "upload/" in place else name
+    for value in task.get("data", task).values():
+        place = urlsplit(value) if isinstance(value, str) else None
+        name = (
+            unquote(re.split(r"[/\\=]", place.query if "?d=" in value else place.path)[-1])
+            if place
+            else ""
+        )
+        if SUFFIXED.search(name):
+            return UPLOAD.sub("", name) if "upload/" in value else name
+    raise ValueError("a task without an image's file name")
 
 
 def _marks(task: dict[str, Any]) -> list[dict[str, Any]]:
     """Each mark with its numbers; the full export nests them in `value`, JSON_MIN does not."""
     if "data" not in task:
-        return list(next((value for value in task.values() if _is_marks(value)), []))
+        return [mark for value in task.values() if _is_marks(value) for mark in value]
     done = [a for a in task["annotations"] if not a.get("was_cancelled")]
     latest: dict[str, Any] = max(
         done, key=lambda a: str(a.get("created_at", "")), default={"result": []}
     )
     marks: dict[str, dict[str, Any]] = {}
     for number, result in enumerate(latest["result"]):
-        if isinstance(result.get("value"), dict):  # outline and class may come as two of one id
-            marks.setdefault(str(result.get("id", number)), {}).update(result | result["value"])
+        value = result.get("value")
+        if isinstance(value, dict) and not value.keys() & NO_MARKS:
+            # outline and class may come as two of one id
+            marks.setdefault(str(result.get("id", number)), {}).update(result | value)
     return list(marks.values())
 
 
@@ -91,14 +110,14 @@ def _class(mark: dict[str, Any]) -> str | None:
 def _area(mark: dict[str, Any], grid: Grid) -> BaseGeometry | Bitmap | None:
     across, down = grid.width / 100, grid.height / 100
     if "rle" in mark:
-        return Bitmap(0, 0, painted(mark["rle"], grid.height, grid.width))
+        return Bitmap(0, 0, painted(mark["rle"], grid.height, grid.width)).cropped()
     if "points" in mark:
         return polygon((float(x) * across, float(y) * down) for x, y in mark["points"])
     if "radiusX" in mark:
         x, y = float(mark["x"]) * across, float(mark["y"]) * down
         area = ellipse(x, y, float(mark["radiusX"]) * across, float(mark["radiusY"]) * down)
         return turned(area, mark.get("rotation"), (x, y))
-    if {"x", "y", "width", "height"} <= mark.keys() and "text" not in mark:
+    if {"x", "y", "width", "height"} <= mark.keys():
         x, y = float(mark["x"]) * across, float(mark["y"]) * down
         area = box(x, y, x + float(mark["width"]) * across, y + float(mark["height"]) * down)
         return turned(area, mark.get("rotation"), (x, y))

@@ -1,6 +1,6 @@
 """Mask rasters: 0/1, 0/255, palette, RGB(A), antialiased, class and instance masks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from poreseg.labels.label import Classes, Grid, Label, counted
 
 NAME = "mask"
 EXTREMES = 0.9  # of a soft mask's pixels are near black or white; in a picture far fewer
-INSTANCES = 4  # values of one connected region each; fewer might as well be classes
+INSTANCES = 10  # values of one region each are numbered pores; fewer might as well be classes
+SPLIT = 1.05  # regions for each number, where a numbered pore fell apart
+FEW = 24  # values, at most, of a mask of classes
 MOST_VALUES = 4096  # that are looked up by name; a mask of more is none of classes
 
 
@@ -39,18 +41,22 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     PoresegError
         The mask is of another size, or its values could mean anything.
     """
-    picture = load_picture(path, grid.shape)
-    label = _understood(picture, path, classes)
-    if classes.sparse:
-        values = label.values.copy()
-        values[_unmarked(picture)] = UNKNOWN
-        return Label(values, f"{label.understood}; what is not marked is unknown")
-    return label
+    picture = load_picture(path, grid.shape, grid.plane)
+    unmarked, unknown = _unmarked(picture), ~picture.valid & (picture.alpha is None)
+    label = _listed(picture, path, classes)
+    if label is None:
+        label = _guessed(picture, unknown, path, classes)
+        if classes.sparse:
+            unknown |= unmarked
+            label = Label(label.values, f"{label.understood}; what is not marked is unknown")
+    values = label.values.copy()
+    values[unknown] = UNKNOWN
+    return Label(values, label.understood)
 
 
 def marked(path: Path, grid: Grid) -> NDArray[np.bool_]:
     """Where a mask of one class marks anything, (H, W) bool."""
-    return ~_unmarked(load_picture(path, grid.shape))
+    return ~_unmarked(load_picture(path, grid.shape, grid.plane))
 
 
 def _unmarked(picture: Picture) -> NDArray[np.bool_]:
@@ -59,41 +65,50 @@ def _unmarked(picture: Picture) -> NDArray[np.bool_]:
     return (picture.bands == 0).all(axis=0)
 
 
-def _understood(picture: Picture, path: Path, classes: Classes) -> Label:
+def _guessed(picture: Picture, unknown: NDArray[np.bool_], path: Path, classes: Classes) -> Label:
+    """What a mask's values mean where no class says so."""
+    colours = np.where(unknown, 0, picture.coloured().bands)
     if picture.alpha is not None and (picture.alpha < 128).any():
-        return _painted(picture.bands, picture.alpha >= 128)
-    numbers = picture.bands.shape[0] == 1 and np.issubdtype(picture.bands.dtype, np.integer)
-    if numbers and (label := _listed(picture.bands[0], _value_name, path, classes)):
-        return label
-    colours = picture.coloured().bands if picture.palette else picture.bands
-    if len(colours) == 3 and colours.dtype == np.uint8:
-        packed = (colours.astype(np.int32) * np.array([65536, 256, 1])[:, None, None]).sum(axis=0)
-        if label := _listed(packed, _colour_name, path, classes):
-            return label
+        painted = picture.alpha >= 128
+        _one_colour(np.where(painted, colours, 0), path)
+        return _painted(colours, painted)
     if picture.palette and not set(np.unique(picture.bands).tolist()) <= {0, 1, 255}:
         return _bright(_one_colour(np.broadcast_to(colours, (3, *picture.shape)), path), path)
     if picture.bands.shape[0] > 1:
-        return _bright(_one_colour(picture.bands, path), path)
-    return _values(picture.bands[0], path, classes.value_255)
+        return _bright(_one_colour(colours, path), path)
+    return _values(np.where(unknown, 0, picture.bands[0]), path, classes.value_255)
 
 
-def _value_name(value: int) -> str:
-    return str(value)
+def _listed(picture: Picture, path: Path, classes: Classes) -> Label | None:
+    """By what `classes` says of each value or colour; None where it lists none of them."""
+    painted = picture.valid if picture.alpha is None else picture.alpha >= 128
+    band = picture.bands[0]
+    if len(picture.bands) == 1 and np.isfinite(band).all() and (band == np.rint(band)).all():
+        label = _by_name(band.astype(np.int64), painted, str, path, classes)
+        if label is not None:
+            return label
+    colours = picture.coloured().bands
+    if colours.dtype != np.uint8:
+        return None
+    shifts = np.array([65536, 256, 1])[:, None, None]
+    packed = (np.broadcast_to(colours, (3, *picture.shape)) * shifts).sum(axis=0)
+    return _by_name(packed, painted, "#{:06x}".format, path, classes)
 
 
-def _colour_name(value: int) -> str:
-    return f"#{value:06x}"
+def _by_name(
+    band: NDArray[np.int64],
+    painted: NDArray[np.bool_],
+    name_of: Callable[[int], str],
+    path: Path,
+    classes: Classes,
+) -> Label | None:
+    """Look a band's values up; 0 is the ground and 255 unknown unless they are listed.
 
-
-def _listed(band: NDArray[Any], name_of: Any, path: Path, classes: Classes) -> Label | None:
-    """By what `classes` says of each value; None where it lists none of them.
-
-    0 and black are the ground, and 255 is unknown, unless they are listed.
+    What is not painted is the ground.
     """
-    found, where, counts = np.unique(band, return_inverse=True, return_counts=True)
+    found, where, counts = np.unique(band[painted], return_inverse=True, return_counts=True)
     names = [name_of(int(value)) for value in found[:MOST_VALUES]]
-    if not any(value and classes.meaning(name) is not None
-               for value, name in zip(found[:MOST_VALUES], names, strict=True)):  # fmt: skip
+    if all(classes.meaning(name) is None for name in names):
         return None
     if len(found) > MOST_VALUES:
         raise PoresegError(
@@ -103,8 +118,9 @@ def _listed(band: NDArray[Any], name_of: Any, path: Path, classes: Classes) -> L
     implied = {name_of(0): classes.ground, "255": UNKNOWN}
     asked = {n: c for n, c in pixels.items() if n not in implied or classes.meaning(n) is not None}
     meanings = implied | classes.values(asked, path)
-    table = np.array([meanings[name] for name in names], np.uint8)
-    return Label(table[where].reshape(band.shape), f"pixels by class: {counted(pixels)}")
+    values = np.full(band.shape, classes.ground, np.uint8)
+    values[painted] = np.array([meanings[name] for name in names], np.uint8)[where]
+    return Label(values, f"pixels by class: {counted(pixels)}")
 
 
 def _values(band: NDArray[Any], path: Path, value_255: str) -> Label:
@@ -128,11 +144,16 @@ def _values(band: NDArray[Any], path: Path, value_255: str) -> Label:
 
 
 def _instances(band: NDArray[Any], found: NDArray[Any]) -> Label | None:
-    """Pores that are numbered one by one; None where a value comes in several places."""
+    """Pores that are numbered one by one; None where values come in several places, as classes do.
+
+    A few that fell apart do not matter. With more than 8 bits fewer numbers are enough:
+    classes need no more.
+    """
     values = found[found != 0]
-    if len(values) < INSTANCES or not np.issubdtype(band.dtype, np.integer) or found[0] < 0:
+    enough = INSTANCES if band.dtype == np.uint8 else 3
+    if len(values) < enough or not np.issubdtype(band.dtype, np.integer) or found[0] != 0:
         return None
-    if connected(band, background=0, connectivity=2).max() != len(values):
+    if connected(band, background=0, connectivity=2).max() > SPLIT * len(values) + 1:
         return None
     return Label((band != 0).astype(np.uint8), f"{len(values)} numbered pores")
 
@@ -142,9 +163,12 @@ def _bright(band: NDArray[Any], path: Path) -> Label:
     top = float(band.max())
     if top == 0:
         return Label(np.zeros(band.shape, np.uint8), "all black, matrix")
+    values, counts = np.unique(band, return_counts=True)
     extreme = float(((band < 0.2 * top) | (band > 0.8 * top)).mean())
-    values = np.unique(band)
-    if extreme < EXTREMES or (3 <= len(values) <= 24 and top < 128):
+    steps = 3 <= len(values) <= FEW and (
+        top < 128 or {0, top} != set(values[counts.argsort()[-2:]].tolist())
+    )
+    if extreme < EXTREMES or steps:
         shown = ", ".join(str(value) for value in values[:8]) + (" ..." if len(values) > 8 else "")
         raise PoresegError(
             f"{path}: values {shown} are neither a mask (0 and 1, 0 and 255; 255 unknown in "
@@ -170,13 +194,15 @@ def _one_colour(colours: NDArray[Any], path: Path) -> NDArray[Any]:
     painted = colours[:3, brightness > brightness.max() / 2]
     if not painted.size or brightness.max() == 0:
         return brightness
-    hue = np.rint(2 * painted / painted.max(axis=0)).astype(int)  # red is 2 0 0, at any brightness
-    kinds, share = np.unique(hue, axis=1, return_counts=True)
+    hue = np.rint(2.0 * painted / painted.max(axis=0))  # red is 2 0 0, at any brightness
+    share = np.unique(hue, axis=1, return_counts=True)[1]
     if (many := int((share > 0.01 * painted.shape[1]).sum())) > 1:
-        shown = " ".join("#" + "".join(f"{min(255, 128 * part):02x}" for part in kind)
-                         for kind in kinds.T[share.argsort()[::-1]][:4])  # fmt: skip
+        found, counts = np.unique(painted.reshape(3, -1), axis=1, return_counts=True)
+        shown = [
+            f"#{r:02x}{g:02x}{b:02x}" for r, g, b in found.T[counts.argsort()[::-1]][:4].tolist()
+        ]
         raise PoresegError(
-            f"{path}: {many} colours beside black (about {shown}); wanted one, for pore. Export the "
-            "pores alone, or name each colour in rasterise.pore, .matrix and .unknown in params.yaml"
+            f"{path}: {many} colours beside black ({', '.join(shown)}); wanted one, for pore. Export "
+            "the pores alone, or name each colour in rasterise.pore, .matrix and .unknown in params.yaml"
         )
     return brightness

@@ -13,6 +13,8 @@ from poreseg.labels import mask
 from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, draw
 from poreseg.labels.registry import read_file
 
+OME = (".ome.tif", ".ome.tiff")
+
 
 def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
     """Read the label of an image from a file of any known format, or from masks of a class each.
@@ -31,10 +33,10 @@ def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
 
 
 def class_of(path: Path, image: str) -> str | None:
-    """The class in the name of a mask called image_class, None for any other label."""
+    """The class in the name of an OME-TIFF called image_class, None for any other label."""
     prefix = f"{stem(image)}_"
-    is_mask = image and mask.sniff(path) and stem(path).startswith(prefix)
-    return stem(path).removeprefix(prefix) if is_mask else None
+    of_class = image and path.name.lower().endswith(OME) and stem(path).startswith(prefix)
+    return stem(path).removeprefix(prefix) if of_class else None
 
 
 def _read_classes(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
@@ -53,6 +55,7 @@ def rasterise(
     out: Path | str,
     *,
     image: str,
+    plane: int | None = None,
     pore: Sequence[str | int],
     matrix: Sequence[str | int],
     unknown: Sequence[str | int],
@@ -72,11 +75,13 @@ def rasterise(
         GeoTIFF to write, uint8 on the raster's grid: 0 matrix, 1 pore, 255 unknown.
     image
         The image's file name, by which labels of several images know it.
+    plane
+        The image's, as samples.csv gives it; it counts in labels of several planes as well.
     pore, matrix, unknown, other, value_255, sparse
         What classes mean, see `Classes`.
     """
     with open_raster(raster) as canvas:
-        grid = Grid(canvas.height, canvas.width, canvas.crs, canvas.transform, image)
+        grid = Grid(canvas.height, canvas.width, canvas.crs, canvas.transform, image, plane)
         valid = canvas.valid()
     paths = [Path(label) for label in labels]
     read = read_label(paths, grid, Classes(pore, matrix, unknown, other, value_255, sparse))

@@ -21,7 +21,10 @@ READERS: tuple[ModuleType, ...] = (
     mask,
 )
 SUFFIXES = (".geojson", ".json", ".xml", ".roi", ".zip", ".shp", ".gpkg", *image_formats.SUFFIXES)
-SIDECARS = (".shx", ".dbf", ".prj", ".cpg", ".qpj", ".qmd", ".sbn", ".sbx")  # of a shapefile
+SIDECARS = (  # beside shapefiles and images, of GIS programs
+    ".shx", ".dbf", ".prj", ".cpg", ".qpj", ".qmd", ".qml", ".qix", ".sbn", ".sbx",
+    ".aux.xml", ".shp.xml", ".tfw", ".pgw", ".jgw", ".wld",
+)  # fmt: skip
 
 
 def reader_of(path: Path) -> ModuleType:

@@ -61,7 +61,8 @@ def _area(roi: roifile.ImagejRoi) -> BaseGeometry | None:
         rings = [ring for ring in roi.coordinates(multi=True) if len(ring) > 3]
         if not all(np.isfinite(ring).all() for ring in rings):
             raise ValueError("an outline has coordinates that are no numbers")
-        return shapely.Polygon(rings[0], rings[1:]) if rings else shapely.Polygon()
+        rings.sort(key=lambda ring: -shapely.Polygon(ring).area)  # bounds are those of the first
+        return shapely.Polygon(rings[0], rings[1:]) if rings else None
     if roi.roitype in OUTLINES:
         return polygon(roi.coordinates())
     if roi.roitype not in BOXES or roi.subtype in NO_REGION:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,8 @@ from shapely.geometry.base import BaseGeometry
 from poreseg.errors import PoresegError, warn
 from poreseg.labels.label import Bitmap, Grid, Region
 
+CLASS_KEYS = ("class", "classname", "class_name", "label", "name", "category", "type")
+
 
 @contextmanager
 def parsing(path: Path, what: str) -> Iterator[None]:
@@ -32,11 +34,13 @@ def parsing(path: Path, what: str) -> Iterator[None]:
         raise PoresegError(f"{path}: cannot be read as {what} ({said}); export it again") from None
 
 
-def polygon(points: Iterable[Any]) -> BaseGeometry:
-    """A polygon from x, y pairs; `ValueError` where they are fewer than three, or no numbers."""
+def polygon(points: Iterable[Any]) -> BaseGeometry | None:
+    """A polygon from x, y pairs, None of fewer than three; `ValueError` where they are no numbers."""
     array = np.asarray(list(points), dtype=float)
-    if array.ndim != 2 or array.shape[0] < 3 or array.shape[1] < 2:
-        raise ValueError(f"an outline of {len(array)} points is no polygon")
+    if len(array) < 3:
+        return None
+    if array.ndim != 2 or array.shape[1] < 2:
+        raise ValueError("an outline's points are no pairs of coordinates")
     if not np.isfinite(array).all():
         raise ValueError("an outline has coordinates that are no numbers")
     return shapely.Polygon(array[:, :2])
@@ -102,7 +106,7 @@ def on_grid(
     found = []
     for shape, name in zip(shapes, names, strict=True):
         kind = "nothing" if shape is None else shape.geom_type
-        area = shape if kind in ("Polygon", "MultiPolygon") else None
+        area = _polygons(shape)
         if area is not None and not np.isfinite(shapely.get_coordinates(area)).all():
             raise ValueError("an outline has coordinates that are no numbers")
         found.append((area, name, kind))
@@ -111,19 +115,40 @@ def on_grid(
     return [replace(region, area=area) for region, area in zip(regions, pixels, strict=True)]
 
 
+def _polygons(shape: BaseGeometry | None) -> BaseGeometry | None:
+    """The polygons of a geometry, None where it has none; a collection is a geometry as well."""
+    if shape is None or shape.geom_type in ("Polygon", "MultiPolygon"):
+        return shape
+    if shape.geom_type != "GeometryCollection":
+        return None
+    found = [part for member in shapely.get_parts(shape) if (part := _polygons(member)) is not None]
+    return shapely.multipolygons(shapely.get_parts(found)) if found else None
+
+
+def class_of(properties: Mapping[str, Any], path: Path) -> str | None:
+    """A shape's class among its properties or columns, by the usual names, in any case."""
+    by_name = {str(key).casefold(): value for key, value in properties.items()}
+    value = next((by_name[key] for key in CLASS_KEYS if by_name.get(key) is not None), None)
+    if value is None or value != value or value == "":  # NaN is unlike itself
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value)
+
+
 def _onto(grid: Grid, areas: list[BaseGeometry], crs: CRS | None) -> list[BaseGeometry]:
     """Areas in pixels of the grid.
 
     Without a map they are pixels already; QGIS shows an image without a map with y up from
-    0 at its top, and what is drawn over it there has y below 0 throughout.
+    0 at its top, and what is drawn over it there has y below 0.
     """
     if crs and grid.crs and crs != grid.crs:
         areas = [shapely.transform(a, lambda xy: _moved(xy, crs, grid.crs)) for a in areas]
     if grid.crs or not grid.transform.is_identity:
         i = ~grid.transform
         return [affinity.affine_transform(a, [i.a, i.b, i.d, i.e, i.c, i.f]) for a in areas]
-    bounds = np.array([area.bounds for area in areas if not area.is_empty])
-    if len(bounds) and bounds[:, 3].max() <= 0 and bounds[:, 1].min() < 0:
+    below = sum(area.area for area in areas if area.centroid.y < 0) if areas else 0
+    if below > sum(area.area for area in areas) / 2:  # shapes may reach over the border
         return [affinity.scale(area, yfact=-1, origin=(0, 0)) for area in areas]
     return areas
 

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import pyogrio
 import shapely
 from rasterio.crs import CRS
 
-from poreseg.labels.geojson import CLASS_KEYS
+from poreseg.errors import warn
 from poreseg.labels.label import Classes, Grid, Label, draw
-from poreseg.labels.shapes import on_grid
+from poreseg.labels.shapes import class_of, on_grid
 
 NAME = "vector layer"
 
@@ -18,13 +19,23 @@ def sniff(path: Path) -> bool:
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
-    """Rasterise the areas of the first layer; coordinates as in GeoJSON."""
-    import pyogrio  # a second GDAL: loaded only where it is needed
-
-    about, _, shapes, fields = pyogrio.raw.read(path)
-    columns = [str(column).lower() for column in about["fields"]]
-    key = next((key for key in CLASS_KEYS if key in columns), None)
-    names = fields[columns.index(key)] if key else [None] * len(shapes)
+    """Rasterise the areas of the layer of polygons; coordinates as in GeoJSON."""
+    layer = _layer(path)
+    about, _, shapes, fields = pyogrio.raw.read(path, layer=layer)
+    columns = [str(column) for column in about["fields"]]
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*fields, strict=True)]
+    names = [class_of(row, path) for row in rows] if rows else [None] * len(shapes)
     crs = CRS.from_user_input(about["crs"]) if about["crs"] else None
-    regions = on_grid(shapely.from_wkb(shapes), [n and str(n) for n in names], grid, crs, path)
+    regions = on_grid(shapely.from_wkb(shapes), names, grid, crs, path)
     return draw(regions, grid, classes, path)
+
+
+def _layer(path: Path) -> str:
+    """The layer of polygons, the first one of several, which is told."""
+    layers = [(str(name), str(kind)) for name, kind in pyogrio.list_layers(path)]
+    areas = [name for name, kind in layers if "Polygon" in kind] or [layers[0][0]]
+    if len(areas) > 1:
+        warn(
+            f"{path}: layers {', '.join(areas)}; {areas[0]} is taken. Save another as a file of its own"
+        )
+    return areas[0]

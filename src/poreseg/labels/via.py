@@ -9,10 +9,9 @@ from shapely.geometry.base import BaseGeometry
 
 from poreseg.labels.documents import entry_of, load_json
 from poreseg.labels.label import Classes, Grid, Label, draw
-from poreseg.labels.shapes import box, ellipse, polygon, turned, with_area
+from poreseg.labels.shapes import CLASS_KEYS, box, ellipse, polygon, turned, with_area
 
 NAME = "VIA"
-CLASS_KEYS = ("class", "label", "name", "type", "category")
 
 
 def sniff(path: Path) -> bool:
@@ -28,7 +27,7 @@ def sniff(path: Path) -> bool:
 
 def images(path: Path) -> list[str]:
     """File names of the images that have regions."""
-    return [name for name, regions in _entries(path).items() if regions]
+    return [name for name, regions in _entries(path) if regions]
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
@@ -42,16 +41,12 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     return draw(with_area(found, path), grid, classes, path)
 
 
-def _entries(path: Path) -> dict[str, list[dict[str, Any]]]:
+def _entries(path: Path) -> list[tuple[str, list[dict[str, Any]]]]:
     """Regions by image file name; older files list them under numbers."""
     content = load_json(path)
     files: Iterable[Any] = content.get("_via_img_metadata", content).values()
-    return {
-        str(file["filename"]): list(r.values())
-        if isinstance(r := file["regions"], dict)
-        else list(r)
-        for file in files
-    }
+    return [(str(f["filename"]), list(r.values()) if isinstance(r := f["regions"], dict) else list(r))
+            for f in files]  # fmt: skip
 
 
 def _area(shape: dict[str, Any]) -> BaseGeometry | None:

@@ -21,7 +21,9 @@ FORMS = {"mask": (".png", ".tif", ".tiff"), "geojson": (".geojson", ".json"),
 NAMES = {PORE: "pore", UNKNOWN: "unknown"}
 
 
-def write_label(path: Path, values: NDArray[np.uint8], grid: Grid, form: str) -> None:
+def write_label(
+    path: Path, values: NDArray[np.uint8], grid: Grid, form: str, image: str | None = None
+) -> None:
     """Write a label.
 
     Parameters
@@ -34,20 +36,24 @@ def write_label(path: Path, values: NDArray[np.uint8], grid: Grid, form: str) ->
         Where it lies; `grid.image` is the image's file name.
     form
         A key of `FORMS`.
+    image
+        Where LabelMe finds the image, seen from `path`'s folder; else `grid.image`.
     """
     if path.suffix.lower() not in FORMS[form]:
         raise PoresegError(f"{path}: a label as {form} ends in {' or '.join(FORMS[form])}")
     if form == "geojson":
         write_json(path, geojson(values, grid))
     elif form == "labelme":
-        write_json(path, _labelme(values, grid))
+        write_json(path, _labelme(values, grid, image or grid.image))
     elif form == "coco":
         write_json(path, _coco(values, grid))
     elif path.suffix.lower() == ".png":
+        if not (values == PORE).any() and (values == UNKNOWN).any():
+            raise PoresegError(f"{path}: a mask of 0 and 255 alone would read as pores; write .tif")
         with whole(path) as temporary:
             Image.fromarray(_mask(values)).save(temporary)
     else:
-        write_raster(path, _mask(values), crs=grid.crs, transform=grid.transform)
+        write_raster(path, values, nodata=UNKNOWN, crs=grid.crs, transform=grid.transform)
 
 
 def geojson(values: NDArray[np.uint8], grid: Grid) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def _mask(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return values if (values == UNKNOWN).any() else values * np.uint8(255)
 
 
-def _labelme(values: NDArray[np.uint8], grid: Grid) -> dict[str, Any]:
+def _labelme(values: NDArray[np.uint8], grid: Grid, image: str) -> dict[str, Any]:
     """LabelMe has no holes: a hole is a later shape of class matrix, an island in it later still.
 
     Rings are written from the largest to the smallest, which nests them rightly.
@@ -95,7 +101,7 @@ def _labelme(values: NDArray[np.uint8], grid: Grid) -> dict[str, Any]:
         "version": "5.5.0", "flags": {},
         "shapes": [{"label": name, "points": [list(point) for point in ring[:-1]], "group_id": None,
                     "shape_type": "polygon", "flags": {}} for ring, _, name in rings],
-        "imagePath": grid.image, "imageData": None,
+        "imagePath": image, "imageData": None,
         "imageHeight": grid.height, "imageWidth": grid.width,
     }  # fmt: skip
 
@@ -122,11 +128,21 @@ def _coco(values: NDArray[np.uint8], grid: Grid) -> dict[str, Any]:
 
 
 def _runs(geometry: dict[str, Any], grid: Grid) -> dict[str, Any]:
-    """Run lengths down the columns, beginning with what is not marked."""
-    column_wise = rasterize([(geometry, 1)], grid.shape, dtype=np.uint8).T.ravel()
-    ends = np.flatnonzero(np.diff(column_wise)) + 1
-    starts = np.concatenate([[0] if column_wise[0] == 0 else [0, 0], ends, [column_wise.size]])
-    return {"size": list(grid.shape), "counts": np.diff(starts).tolist()}
+    """Run lengths down the columns, beginning with what is not marked; made within its box."""
+    x, y = np.array(geometry["coordinates"][0]).T.astype(int)
+    left, top = int(x.min()), int(y.min())
+    size = int(y.max()) - top, int(x.max()) - left
+    pixels = rasterize(
+        [(geometry, 1)], size, transform=Affine.translation(left, top), dtype=np.uint8
+    )
+    cols, rows = np.nonzero(pixels.T)
+    marked = (cols + left) * grid.height + rows + top  # place of each pixel down the columns
+    breaks = np.flatnonzero(np.diff(marked) > 1)
+    first = np.concatenate([marked[:1], marked[breaks + 1]])
+    last = np.concatenate([marked[breaks], marked[-1:]]) + 1
+    ends = np.stack([first, last], axis=1).ravel()
+    counts = np.diff([0, *ends, grid.height * grid.width]).tolist()
+    return {"size": list(grid.shape), "counts": counts}
 
 
 def _area(ring: Sequence[Sequence[float]]) -> float:
