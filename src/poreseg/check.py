@@ -54,14 +54,7 @@ def check_sample(sample: Sample, params: Params) -> Checked:
         view, frame = look(source, data_bar=reading.data_bar, border=reading.border,
                            data_bar_px=sample.data_bar_px)  # fmt: skip
         size, size_from = scale.choose(source.scales, sample.pixel_size_um, str(source.path))
-        grid = Grid(
-            source.height,
-            source.width,
-            source.crs,
-            source.transform,
-            sample.image.name,
-            sample.plane,
-        )
+        grid = Grid.of(source, sample.image.name, sample.plane)
     row = [sample.name, f"{grid.width} x {grid.height}, {len(view.bands)} x {view.bands.dtype}",
            f"{size:.4g} ({size_from})" if size else "unknown", sample.specimen, sample.role]  # fmt: skip
     values = None

@@ -23,14 +23,8 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
 console = Console(width=None if sys.stdout.isatty() else 160)  # a log has no edge to wrap at
-TEXT = (
-    "size",
-    "um/px",
-    "specimen",
-    "role",
-    "label",
-    "understood as",
-)  # columns of a table that are no numbers
+# columns of a table that are no numbers
+TEXT = ("size", "um/px", "specimen", "role", "label", "understood as")
 
 
 def main() -> None:
@@ -189,7 +183,7 @@ def convert(
         raise PoresegError(f"{out} is read from; name another file")
     settings = read_params(params or _default_params())
     with open_image(image) as source:
-        grid = Grid(source.height, source.width, source.crs, source.transform, image.name)
+        grid = Grid.of(source, image.name)
     found = read_label(label, grid, Classes(**settings.rasterise.model_dump()))
     write_label(out, found.values, grid, to, os.path.relpath(image, out.parent))
     _say(f"{label[0]} ({found.understood}) is in {out}")

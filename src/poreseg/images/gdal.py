@@ -6,7 +6,7 @@ stacks), and what the maker's tags say of scale and data bar.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -108,12 +108,12 @@ def _has_alpha(dataset: rasterio.DatasetReader) -> bool:
 class _Layout:
     """What tifffile says of a TIFF; `pages` is empty for a file of one page."""
 
-    pages: list[int] = field(default_factory=list)
-    planes: int = 1
-    stacked: bool = False  # channels are pages, not bands
-    scales: dict[str, float] = field(default_factory=dict)
-    bar_rows: int | None = None
-    convert: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    pages: list[int]
+    planes: int
+    stacked: bool  # channels are pages, not bands
+    scales: dict[str, float]
+    bar_rows: int | None
+    convert: Callable[[NDArray[Any]], NDArray[Any]] | None
 
 
 def _layout(path: Path, choice: Choice) -> _Layout:
@@ -124,7 +124,7 @@ def _layout(path: Path, choice: Choice) -> _Layout:
         _check_orientation(page, path)
         fei = _quietly(lambda: tiff.fei_metadata)
         return _Layout(
-            pages, planes, stacked, _scales(tiff, page, path.name),
+            pages, planes, stacked, _scales(tiff, page, fei, path.name),
             scale.fei_bar_rows(fei, page.imagelength) if fei else None, _conversion(page, path),
         )  # fmt: skip
 
@@ -166,12 +166,14 @@ def _pages(path: Path, tiff: tifffile.TiffFile, choice: Choice) -> tuple[list[in
     return [int(index) for index in chosen], len(order), stacked
 
 
-def _scales(tiff: tifffile.TiffFile, page: tifffile.TiffPage, name: str) -> dict[str, float]:
+def _scales(
+    tiff: tifffile.TiffFile, page: tifffile.TiffPage, fei: Any, name: str
+) -> dict[str, float]:
     """Pixel sizes by source: the makers' tags before the general ones."""
     scales: dict[str, float] = {}
     if sem := _quietly(lambda: tiff.sem_metadata):
         scales |= scale.from_zeiss_sem(sem, page.imagewidth)
-    if fei := _quietly(lambda: tiff.fei_metadata):
+    if fei:
         scales |= scale.from_fei(fei)
     if ome := _quietly(lambda: tiff.ome_metadata):
         scales |= scale.from_ome(ome)

@@ -81,9 +81,10 @@ class Picture:
 class Source(ABC):
     """An open image.
 
-    `path` is its file, for messages; `count` is the number of bands that `read` gives. `scales` are the sides of a pixel in
-    micrometres by where they are written, the most trustworthy first. `bar_rows` is how many
-    rows at the bottom the maker's metadata call a data bar, None where they say nothing.
+    `path` is its file, for messages; `count` is the number of bands that `read` gives.
+    `scales` are the sides of a pixel in micrometres by where they are written, the most
+    trustworthy first. `bar_rows` is how many rows at the bottom the maker's metadata call a
+    data bar, None where they say nothing. `planes` is how many there were to choose from.
     """
 
     path: Path
@@ -95,7 +96,7 @@ class Source(ABC):
     transform: Affine = field(default_factory=Affine.identity)
     scales: dict[str, float] = field(default_factory=dict)
     bar_rows: int | None = None
-    planes: int = 1  # that there were to choose from
+    planes: int = 1
 
     def read(self, window: Window) -> Picture:
         """The pixels within a window."""
@@ -149,9 +150,8 @@ class Choice:
 
     def plane_of(self, path: Path, count: int, axes: str) -> int:
         """The chosen one of a file's planes, along these axes."""
-        if self.plane is None or (self.lenient and count == 1):
-            return pick(path, f"planes{axes}", None, count, (1,), "plane")[0]
-        return pick(path, f"planes{axes}", (self.plane,), count, (1,), "plane")[0]
+        wanted = None if self.plane is None or (self.lenient and count == 1) else (self.plane,)
+        return pick(path, f"planes{axes}", wanted, count, (1,), "plane")[0]
 
 
 def pick(

@@ -10,7 +10,7 @@ from shapely.geometry.base import BaseGeometry
 from poreseg.errors import PoresegError
 from poreseg.labels.documents import load_json
 from poreseg.labels.label import Classes, Grid, Label, draw
-from poreseg.labels.shapes import class_of, ellipse, on_grid
+from poreseg.labels.shapes import class_name, ellipse, on_grid
 
 NAME = "GeoJSON"
 
@@ -35,7 +35,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     content = load_json(path)
     features = _features(content, path)
     shapes = [_shape(feature.get("geometry")) for feature in features]
-    names = [_class(feature.get("properties") or {}, path) for feature in features]
+    names = [_class(feature.get("properties") or {}) for feature in features]
     regions = on_grid(shapes, names, grid, _crs(content), path)
     return draw(regions, grid, classes, path)
 
@@ -64,13 +64,13 @@ def _shape(geometry: Any) -> BaseGeometry | None:
     return shape
 
 
-def _class(properties: dict[str, Any], path: Path) -> str | None:
+def _class(properties: dict[str, Any]) -> str | None:
     """The class that QuPath (classification) or a table column gives a feature."""
     classification = properties.get("classification")
     if isinstance(classification, dict):
         name = classification.get("name") or ": ".join(map(str, classification.get("names") or []))
         return str(name) if name else None
-    return class_of(properties, path)
+    return class_name(properties)
 
 
 def _crs(content: Any) -> CRS | None:

@@ -16,6 +16,8 @@ from shapely.geometry.base import BaseGeometry
 
 from poreseg.classes import MATRIX, PORE, UNKNOWN
 from poreseg.errors import PoresegError, nearest
+from poreseg.images.raster import Raster
+from poreseg.images.source import Source
 
 MEANINGS = {"pore": PORE, "matrix": MATRIX, "unknown": UNKNOWN}
 FAR = 1e7  # px; coordinates beyond are broken, and overflow in rasterising
@@ -36,6 +38,11 @@ class Grid:
     transform: Affine = field(default_factory=Affine.identity)
     image: str = ""
     plane: int | None = None
+
+    @classmethod
+    def of(cls, place: Raster | Source, image: str = "", plane: int | None = None) -> "Grid":
+        """The grid of an open raster or image."""
+        return cls(place.height, place.width, place.crs, place.transform, image, plane)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -81,7 +81,7 @@ def rasterise(
         What classes mean, see `Classes`.
     """
     with open_raster(raster) as canvas:
-        grid = Grid(canvas.height, canvas.width, canvas.crs, canvas.transform, image, plane)
+        grid = Grid.of(canvas, image, plane)
         valid = canvas.valid()
     paths = [Path(label) for label in labels]
     read = read_label(paths, grid, Classes(pore, matrix, unknown, other, value_255, sparse))

@@ -125,7 +125,7 @@ def _polygons(shape: BaseGeometry | None) -> BaseGeometry | None:
     return shapely.multipolygons(shapely.get_parts(found)) if found else None
 
 
-def class_of(properties: Mapping[str, Any], path: Path) -> str | None:
+def class_name(properties: Mapping[str, Any]) -> str | None:
     """A shape's class among its properties or columns, by the usual names, in any case."""
     by_name = {str(key).casefold(): value for key, value in properties.items()}
     value = next((by_name[key] for key in CLASS_KEYS if by_name.get(key) is not None), None)

@@ -8,7 +8,7 @@ from rasterio.crs import CRS
 
 from poreseg.errors import warn
 from poreseg.labels.label import Classes, Grid, Label, draw
-from poreseg.labels.shapes import class_of, on_grid
+from poreseg.labels.shapes import class_name, on_grid
 
 NAME = "vector layer"
 
@@ -24,7 +24,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     about, _, shapes, fields = pyogrio.raw.read(path, layer=layer)
     columns = [str(column) for column in about["fields"]]
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*fields, strict=True)]
-    names = [class_of(row, path) for row in rows] if rows else [None] * len(shapes)
+    names = [class_name(row) for row in rows] if rows else [None] * len(shapes)
     crs = CRS.from_user_input(about["crs"]) if about["crs"] else None
     regions = on_grid(shapely.from_wkb(shapes), names, grid, crs, path)
     return draw(regions, grid, classes, path)

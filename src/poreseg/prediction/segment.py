@@ -61,7 +61,7 @@ def segment(
                      tags=tags, colormap=COLOURS)  # fmt: skip
         with whole(overlay) as temporary:
             Image.fromarray(paint(image.rgb8(), pore)).save(temporary)
-        grid = Grid(image.height, image.width, image.crs, image.transform)
+        grid = Grid.of(image)
         write_text(polygons, json.dumps(geojson(pore.astype(np.uint8), grid)))
 
 
