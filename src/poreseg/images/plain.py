@@ -6,8 +6,10 @@ NumPy arrays as well, mapped into memory.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from poreseg.errors import PoresegError
@@ -27,8 +29,7 @@ def open_photo(path: Path, choice: Choice) -> Iterator[Source]:
         pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
     bands = np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0))
     valid = np.ones(bands.shape[1:], bool) if alpha is None else alpha > 0
-    bands = bands[[band - 1 for band in pick_bands(path, choice, len(bands))]]
-    yield InMemory.of(path, Picture(bands, valid, alpha=alpha))
+    yield InMemory.of(path, Picture(_chosen(path, bands, choice), valid, alpha=alpha))
 
 
 @contextmanager
@@ -51,10 +52,15 @@ def open_array(path: Path, choice: Choice) -> Iterator[Source]:
         raise PoresegError(
             f"{path}: an array of {bands.dtype} and shape {array.shape}; wanted numbers"
         )
-    chosen = pick_bands(path, choice, len(bands))
-    if chosen != tuple(range(1, len(bands) + 1)):  # a copy of the chosen bands only
-        bands = bands[[band - 1 for band in chosen]]
+    bands = _chosen(path, bands, choice)
     yield _Array.of(path, Picture(bands, np.broadcast_to(np.True_, bands.shape[1:])))
+
+
+def _chosen(path: Path, bands: NDArray[Any], choice: Choice) -> NDArray[Any]:
+    """The chosen bands; copied only where some are left out or change places."""
+    chosen = pick_bands(path, choice, len(bands))
+    whole = chosen == tuple(range(1, len(bands) + 1))
+    return bands if whole else bands[[band - 1 for band in chosen]]
 
 
 class _Array(InMemory):

@@ -42,12 +42,12 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
         The mask is of another size, or its values could mean anything.
     """
     picture = load_picture(path, grid.shape, grid.plane)
-    unmarked, unknown = _unmarked(picture), ~picture.valid & (picture.alpha is None)
+    unknown = ~picture.valid & (picture.alpha is None)
     label = _listed(picture, path, classes)
     if label is None:
         label = _guessed(picture, unknown, path, classes)
         if classes.sparse:
-            unknown |= unmarked
+            unknown |= _unmarked(picture)
             label = Label(label.values, f"{label.understood}; what is not marked is unknown")
     values = label.values.copy()
     values[unknown] = UNKNOWN
