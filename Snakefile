@@ -5,7 +5,8 @@ snakemake --cores all --config study=PATH results=PATH
 """
 
 from poreseg.demo import study as demo
-from poreseg.plan import finish, gpu_slots, planned, sources
+from poreseg.devices import gpu_percent
+from poreseg.plan import finish, planned, sources
 
 
 configfile: "params.yaml"
@@ -158,7 +159,7 @@ rule train:
         at("logs/train/fold-{fold}.log"),
     threads: workflow.cores
     resources:
-        gpu=gpu_slots(),
+        gpu_percent=gpu_percent(),
     params:
         settings=plan.settings("train"),
         checkpoints=at(".checkpoints"),
@@ -179,8 +180,9 @@ rule predict:
         probabilities=at("probabilities/{image}.tif"),
     log:
         at("logs/predict/{image}.log"),
+    threads: max(1, workflow.cores // len(plan.study.names))
     resources:
-        gpu=gpu_slots(),
+        gpu_percent=gpu_percent(),
     params:
         settings=plan.settings("predict"),
     script:

@@ -10,15 +10,15 @@ from conftest import ROOT
 from poreseg.plan import sources
 
 FLOW = [  # a module may import only what stands before it
-    "errors", "files", "classes", "config", "tables", "images.windows", "images.stitch", "images.stream",
+    "errors", "files", "devices", "classes", "config", "tables", "images.windows", "images.stitch", "images.stream",
     "images.raster", "images.scale", "images.source", "images.plain", "images.gdal", "images.czi",
     "images.registry", "images.frame", "images.ingest", "images.tiles", "labels.label",
     "labels.shapes", "labels.documents", "labels.geojson", "labels.labelme", "labels.coco",
     "labels.via", "labels.labelstudio", "labels.cvat", "labels.roi", "labels.vector", "labels.mask",
     "labels.registry", "labels.rasterise", "labels.write", "study", "split", "check", "metrics", "lineage",
     "tracking", "learning.encoder", "learning.augment", "learning.dataset",
-    "learning.contact_sheet", "learning.losses", "learning.model", "learning.sliding", "learning.train",
-    "prediction.predict", "prediction.segment", "analysis.baselines", "analysis.evaluate",
+    "learning.contact_sheet", "learning.losses", "learning.card", "learning.model", "learning.sliding", "learning.train",
+    "prediction.engine", "prediction.predict", "prediction.segment", "analysis.baselines", "analysis.evaluate",
     "analysis.morphometry", "analysis.report", "demo.fields", "demo.looks", "demo.study", "plan",
     "cli",
 ]  # fmt: skip

@@ -321,7 +321,7 @@ def test_a_model_folder_loads_with_plain_smp(model, tmp_path):
     images = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(plain(images), model.network(images))
-    assert load_model(tmp_path / "m", torch.device("cpu")).threshold == 0.5
+    assert load_model(tmp_path / "m", torch.device("cpu")).card["threshold"] == 0.5
 
 
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: (p / "poreseg.json").write_text("{}")])
@@ -362,7 +362,7 @@ def predicted(model, tmp_path, pixels, valid=None, **more):
         with open_raster(tmp_path / "r.tif") as raster:
             tags = raster.tags
         write_raster(tmp_path / "r.tif", pixels, valid=valid, tags=tags)
-    settings = {"window": 128, "overlap": 32, "batch": 3, "tta": "none", "precision": "32-true"}
+    settings = {"window": 128, "overlap": 32, "batch": 3, "tta": "none"}
     return predict_raster([model, model], tmp_path / "r.tif", **settings | more)
 
 
@@ -381,7 +381,7 @@ def test_windows_without_specimen_are_not_computed(model, tmp_path, monkeypatch)
     counted = []
     real = type(model).probabilities
     monkeypatch.setattr(type(model), "probabilities",
-                        lambda self, windows, precision: counted.append(len(windows)) or real(self, windows, precision))  # fmt: skip
+                        lambda self, windows: counted.append(len(windows)) or real(self, windows))  # fmt: skip
     found = predicted(model, tmp_path, noise((300, 700)), valid)
     assert sum(counted) == 2  # one window, two models
     np.testing.assert_array_equal(np.isfinite(found), valid)
@@ -390,7 +390,7 @@ def test_windows_without_specimen_are_not_computed(model, tmp_path, monkeypatch)
 def test_the_spread_is_that_of_models_and_views(model, tmp_path):
     pixels = noise((64, 64))
     ingest_array(tmp_path / "r.tif", pixels)
-    settings = {"window": 64, "overlap": 0, "batch": 1, "precision": "32-true", "spread": True}
+    settings = {"window": 64, "overlap": 0, "batch": 1, "spread": True}
     ((_, alone),) = predict_strips([model, model], tmp_path / "r.tif", tta="none", **settings)
     ((_, turned),) = predict_strips([model], tmp_path / "r.tif", tta="d4", **settings)
     assert alone[1].max() < 1e-3

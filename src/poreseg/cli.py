@@ -60,14 +60,14 @@ def predict(
     """Find the pores in images that the model has not seen: mask, overlay in blue, porosity."""
     from poreseg.analysis.morphometry import measure, measure_all
     from poreseg.images.ingest import ingest
-    from poreseg.learning.model import device_of_choice, load_model
+    from poreseg.prediction.engine import load
     from poreseg.prediction.predict import predict_with
     from poreseg.prediction.segment import segment
 
     settings = read_params(params or _default_params())
     cutoff = threshold if threshold is not None else settings.segment.threshold
     names = unique(images, "images")
-    loaded = load_model(model, device_of_choice())  # a wrong folder is an error before any work
+    loaded = load(model, os.cpu_count() or 1)  # a wrong folder is an error before any work
     reading = settings.ingest.model_dump()
     reading |= {key: loaded.card[key] for key in ("low_percentile", "high_percentile")}
     failed = []

@@ -4,7 +4,6 @@ The Snakefile asks this module and holds no logic of its own.
 """
 
 import ast
-import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,7 @@ from poreseg.split import split_study
 USER_STUDY = Path("data/raw")
 DEMO_STUDY = Path("data/demo")
 PACKAGE = Path(__file__).parent
-PLUMBING = {"errors", "files", "tracking"}  # they carry results and do not change them
+PLUMBING = {"errors", "files", "tracking", "devices"}  # they change no results
 PER_IMAGE = {  # folders under results/ that hold one file per image
     "rasters": ".tif", "labels": ".tif", "tiles": ".csv", "probabilities": ".tif", "masks": ".tif",
     "overlays": ".png", "polygons": ".geojson", "pores": ".csv",
@@ -83,11 +82,6 @@ def _check_apart(study: Path, results: Path) -> None:
 def _check_encoder_file(file: str | None) -> None:
     if file is not None and not Path(file).is_file():
         raise PoresegError(f"encoder.file: no file {file}; name a .safetensors or .pth file")
-
-
-def gpu_slots() -> int:
-    """1 where the machine has an NVIDIA GPU, so that jobs take turns on it; else 0."""
-    return int(shutil.which("nvidia-smi") is not None and Path("/dev/nvidiactl").exists())
 
 
 def _default_study() -> Path:

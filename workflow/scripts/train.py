@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from poreseg.devices import own_gpu
 from poreseg.errors import told_in_one_line
 from poreseg.learning.train import train
 from poreseg.tracking import tracked
 
 name = f"{snakemake.params.study} fold {snakemake.wildcards.fold}"
-with told_in_one_line(snakemake.log[0]), tracked(name) as tracker:
+with told_in_one_line(snakemake.log[0]), own_gpu(), tracked(name) as tracker:
     train(
         **{key: value for key, value in snakemake.input.items() if key != "sources"},
         model=Path(snakemake.output.card).parent,

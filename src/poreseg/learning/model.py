@@ -1,5 +1,7 @@
-"""The model: an smp U-Net with its preprocessing."""
+"""The model: an smp U-Net with its preprocessing, as torch computes it."""
 
+import copy
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,34 +14,65 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from poreseg.errors import PoresegError
-from poreseg.files import read_json, write_json
+from poreseg.errors import PoresegError, warn
+from poreseg.files import whole, write_json
+from poreseg.learning.card import CARD, GRAPH, read_card
 
-STRIDE = 32  # px; the U-Net halves its input five times
-CARD = "poreseg.json"
+OPSET = 18  # of ONNX; read by all runtimes since 2023
 THRESHOLD = 0.5  # Dice and cross-entropy both aim at it
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network with the normalisation it was trained with, and its card (see docs)."""
+    """A network with its card, which holds the normalisation it was trained with.
+
+    `precision` is what it predicts in, as Lightning names it.
+    """
 
     network: nn.Module
     card: dict[str, Any]
+    precision: str = "32-true"
 
-    @property
-    def threshold(self) -> float:
-        """Probability from which a pixel is pore."""
-        return float(self.card["threshold"])
-
-    def probabilities(self, windows: NDArray[np.uint8], precision: str) -> NDArray[np.float32]:
+    def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pore probabilities (N, H, W) of windows (N, H, W, 3) uint8; H and W are multiples of 32."""
         device = next(self.network.parameters()).device
         pixels = torch.from_numpy(np.ascontiguousarray(windows)).to(device)
         images = normalise(pixels.permute(0, 3, 1, 2), self.card["mean"], self.card["std"])
-        with torch.inference_mode(), autocast(device, precision):
+        with torch.inference_mode(), autocast(device, self.precision):
             found = torch.sigmoid(self.network(images).float())
         return found[:, 0].cpu().numpy()
+
+
+class _FromPixels(nn.Module):
+    """A model from windows (N, H, W, 3) uint8 to probabilities (N, H, W), as one graph."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.network, self.card = model.network, model.card
+
+    def forward(self, windows: Tensor) -> Tensor:
+        images = normalise(windows.permute(0, 3, 1, 2), self.card["mean"], self.card["std"])
+        return torch.sigmoid(self.network(images))[:, 0]
+
+
+def export_onnx(model: Model, path: Path | str) -> None:
+    """Write a model as ONNX in fp32, with its preprocessing inside.
+
+    Input `windows`: (N, H, W, 3) uint8, RGB between the raster's black and white; H and W
+    are multiples of 32. Output `probabilities`: (N, H, W) float32.
+    """
+    windows = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    axes = {0: "n", 1: "height", 2: "width"}
+    network = copy.deepcopy(model.network).cpu().float()
+    with whole(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # of the older exporter, which takes a second, not half a minute
+        torch.onnx.export(
+            _FromPixels(Model(network, model.card)).eval(), (windows,), str(temporary), dynamo=False,
+            opset_version=OPSET, input_names=["windows"], output_names=["probabilities"],
+            dynamic_axes={"windows": axes, "probabilities": axes},
+        )  # fmt: skip
 
 
 def build_network(encoder: str) -> Any:
@@ -111,7 +144,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 
 def save_model(folder: Path, model: Model) -> None:
-    """Save as smp does (`smp.from_pretrained` loads it anywhere), with our card beside it."""
+    """Save as smp does (`smp.from_pretrained` loads it anywhere), our card and a graph beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     network = model.network
     network.save_pretrained(
@@ -119,6 +152,12 @@ def save_model(folder: Path, model: Model) -> None:
         metrics={"validation IoU": model.card["validation_iou"]},
     )
     write_json(folder / CARD, model.card)
+    try:
+        export_onnx(model, folder / GRAPH)
+    except (
+        Exception
+    ) as error:  # no encoder of smp's is known to fail; a training is not lost for it
+        warn(f"{folder}: cannot be exported ({error}); prediction runs on torch, more slowly")
 
 
 def load_model(folder: Path | str, device: torch.device) -> Model:
@@ -129,14 +168,10 @@ def load_model(folder: Path | str, device: torch.device) -> Model:
     PoresegError
         The folder is no model folder.
     """
-    folder = Path(folder)
-    if not (folder / CARD).is_file():
-        found = sorted(path.parent.name for path in folder.glob(f"*/{CARD}"))
-        hint = f"; it holds {', '.join(found)}, name one of them" if found else ""
-        raise PoresegError(f"{folder}: no model folder, there is no {CARD} in it{hint}")
+    card = read_card(folder)
     try:
         network = smp.from_pretrained(str(folder))
     except Exception as error:  # a damaged folder fails in many ways inside the libraries
         raise PoresegError(f"{folder}: cannot be loaded ({error}); train it again") from None
     network = network.to(device, memory_format=torch.channels_last).eval()
-    return Model(network, read_json(folder / CARD))
+    return Model(network, card, precision_of(device))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,22 @@ from poreseg.images.raster import Raster, open_raster
 from poreseg.images.stitch import stitch
 from poreseg.images.stream import ahead
 from poreseg.images.windows import Window, covering
-from poreseg.learning.model import STRIDE, Model
 
 T = TypeVar("T")
 Corner = tuple[bool, bool]  # rows, columns are counted from the far border
+STRIDE = 32  # px; the U-Net halves its input five times
 AUTO_TTA_PX = 4_000_000  # up to which eight views are worth their time
+
+
+class Predictor(Protocol):
+    """A model, whatever computes it."""
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What the model is, see `read_card`."""
+
+    def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Pore probabilities (N, H, W) of windows (N, H, W, 3); H and W are multiples of 32."""
 
 
 def views(tta: str, height: int, width: int) -> tuple[list[Corner], bool]:
@@ -32,14 +43,13 @@ def views(tta: str, height: int, width: int) -> tuple[list[Corner], bool]:
 
 
 def predict_strips(
-    models: Sequence[Model],
+    models: Sequence[Predictor],
     path: Path | str,
     *,
     window: int,
     overlap: int,
     batch: int,
     tta: str,
-    precision: str,
     spread: bool = False,
     progress: "tqdm[Any] | None" = None,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -51,7 +61,7 @@ def predict_strips(
     Parameters
     ----------
     models
-        On one device.
+        Of which the mean is taken.
     path
         Canonical raster.
     window, overlap
@@ -60,8 +70,6 @@ def predict_strips(
         Windows that are computed at a time.
     tta
         "none", "d4" (eight turns and flips), or "auto": d4 up to `AUTO_TTA_PX`.
-    precision
-        As Lightning names it.
     spread
         Also give the standard deviation over models and views.
     progress
@@ -81,7 +89,7 @@ def predict_strips(
         def computed() -> Iterator[tuple[Window, NDArray[np.float32]]]:
             for chosen in _batched(ahead(_read(raster, window, overlap, corners)), batch):
                 pixels = np.stack([part for _, _, part in chosen])
-                found = _members(models, pixels, precision, transposed)
+                found = _members(models, pixels, transposed)
                 moments = [found.mean(axis=0), (found**2).mean(axis=0)][: 1 + spread]
                 for (place, corner, _), values in zip(chosen, np.stack(moments, 1), strict=True):
                     yield place, _turned(values, corner)
@@ -98,7 +106,7 @@ def predict_strips(
 
 
 def predict_raster(
-    models: Sequence[Model], path: Path | str, **settings: Any
+    models: Sequence[Predictor], path: Path | str, **settings: Any
 ) -> NDArray[np.float32]:
     """Stitched pore probabilities (H, W) of a raster that fits in memory; see `predict_strips`."""
     return np.concatenate([values[0] for _, values in predict_strips(models, path, **settings)])
@@ -134,13 +142,13 @@ def _turned(array: NDArray[Any], corner: Corner, axes: tuple[int, int] = (-2, -1
 
 
 def _members(
-    models: Sequence[Model], pixels: NDArray[np.uint8], precision: str, transposed: bool
+    models: Sequence[Predictor], pixels: NDArray[np.uint8], transposed: bool
 ) -> NDArray[np.float32]:
     """Probabilities (M, N, H, W) by each model, of windows (N, H, W, 3) as they are and transposed."""
-    found = [model.probabilities(pixels, precision) for model in models]
+    found = [model.probabilities(pixels) for model in models]
     if transposed:
         other = np.ascontiguousarray(pixels.swapaxes(1, 2))
-        found += [model.probabilities(other, precision).swapaxes(1, 2) for model in models]
+        found += [model.probabilities(other).swapaxes(1, 2) for model in models]
     return np.stack(found)
 
 

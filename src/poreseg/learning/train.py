@@ -181,8 +181,8 @@ def train(
             continue
 
         # choose
-        candidate = Model(average.module.eval(), card)
-        iou = validate(candidate, [(raster_of[n], label_of[n]) for n in validating], chosen)
+        candidate = Model(average.module.eval(), card, chosen)
+        iou = validate(candidate, [(raster_of[n], label_of[n]) for n in validating])
         row = {"step": step, "learning_rate": rate, "loss": float(loss_sum) / seen,
                "train_iou": counts.iou, "validation_iou": iou}  # fmt: skip
         rows.append(row)
@@ -237,13 +237,13 @@ def record(tracker: Silent, row: Mapping[str, Any]) -> None:
     tracker.metrics({key: row[key] for key in row if key != "step"}, step=row["step"])
 
 
-def validate(model: Model, images: Sequence[tuple[Path, Path]], precision: str) -> float:
+def validate(model: Model, images: Sequence[tuple[Path, Path]]) -> float:
     """Mean IoU over whole, stitched images; those without any pore do not count."""
     ious = []
     for raster_path, label_path in images:
-        found = predict_raster([model], raster_path, precision=precision, **VALIDATION)
+        found = predict_raster([model], raster_path, **VALIDATION)
         with open_raster(label_path) as label:
-            ious.append(count(found >= model.threshold, label.band()).iou)
+            ious.append(count(found >= model.card["threshold"], label.band()).iou)
     return mean(ious) or 0.0
 
 

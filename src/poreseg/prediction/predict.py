@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from poreseg.images.raster import new_raster, open_raster, to_rasterio
 from poreseg.images.windows import Window
-from poreseg.learning.model import Model, device_of_choice, load_model, precision_of
-from poreseg.learning.sliding import predict_strips
+from poreseg.learning.sliding import Predictor, predict_strips
+from poreseg.prediction.engine import load
 
 LINEAGE = ("git_commit", "data_hash", "params_hash", "mlflow_run_id")
 
@@ -39,13 +38,11 @@ def predict(
 
     The other parameters are the `predict` section of params.yaml.
     """
-    torch.set_num_threads(threads)
-    device = device_of_choice()
-    predict_with([load_model(folder, device) for folder in models], raster, out, **settings)
+    predict_with([load(folder, threads) for folder in models], raster, out, **settings)
 
 
 def predict_with(
-    models: Sequence[Model],
+    models: Sequence[Predictor],
     raster: Path | str,
     out: Path | str,
     *,
@@ -61,9 +58,8 @@ def predict_with(
     specimen; with `spread`, a second band is the standard deviation over models and views.
     Its tags carry the models' lineage and threshold.
     """
-    device = next(models[0].network.parameters()).device
     tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
-    tags["THRESHOLD"] = str(float(np.mean([model.threshold for model in models])))
+    tags["THRESHOLD"] = str(float(np.mean([model.card["threshold"] for model in models])))
     with open_raster(raster) as source:
         if source.pixel_size_um:
             tags["PIXEL_SIZE_UM"] = str(source.pixel_size_um)
@@ -73,7 +69,7 @@ def predict_with(
                              transform=source.transform, tags=tags) as target:  # fmt: skip
             for row, values in predict_strips(
                 models, raster, window=window, overlap=overlap, batch=batch, tta=tta,
-                precision=precision_of(device), spread=spread, progress=bar,
+                spread=spread, progress=bar,
             ):  # fmt: skip
                 part = Window(row, 0, values.shape[1], source.width)
                 target.write(values, window=to_rasterio(part))

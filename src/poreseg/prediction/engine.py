@@ -1,0 +1,61 @@
+"""What computes a model: torch on a GPU, OpenVINO on a processor."""
+
+import platform
+from pathlib import Path
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from poreseg.devices import gpus
+from poreseg.errors import PoresegError
+from poreseg.learning.card import GRAPH, read_card
+from poreseg.learning.sliding import Predictor
+
+
+class Graph:
+    """A model folder's graph on the processor.
+
+    OpenVINO computes in bf16 where the processor can, and then 1.6 times as many pixels a
+    second as torch does (benchmarks/prediction.py); it loads in half a second.
+    """
+
+    def __init__(self, folder: Path | str, threads: int) -> None:
+        self.card = read_card(folder)
+        core = openvino.Core()
+        try:
+            graph = core.read_model(Path(folder) / GRAPH)
+        except RuntimeError as error:
+            raise PoresegError(
+                f"{folder}: {GRAPH} cannot be read ({error}); train it again"
+            ) from None
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+        self._compute = core.compile_model(graph, "CPU", settings)
+
+    def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Pore probabilities (N, H, W) of windows (N, H, W, 3); H and W are multiples of 32."""
+        found: NDArray[np.float32] = self._compute(windows)[0]
+        return found.copy()  # the next call writes over it
+
+
+def load(folder: Path | str, threads: int) -> Predictor:
+    """A model folder, ready to predict on what this machine has; `threads` of its processor.
+
+    Raises
+    ------
+    PoresegError
+        The folder is no model folder.
+    """
+    read_card(folder)
+    if (Path(folder) / GRAPH).is_file() and not (gpus() or _has_apple_gpu()):
+        return Graph(folder, threads)
+    import torch  # takes seconds, and only a GPU needs it
+
+    from poreseg.learning.model import device_of_choice, load_model
+
+    torch.set_num_threads(threads)
+    return load_model(folder, device_of_choice())
+
+
+def _has_apple_gpu() -> bool:
+    return platform.system() == "Darwin" and platform.machine() == "arm64"
