@@ -74,6 +74,15 @@ def test_neighbours_share_at_least_the_overlap(length, window, overlap, stride):
         assert a.row + a.height - b.row >= min(overlap, a.height - stride)
 
 
+@given(length=sizes, window=windows, overlap=st.integers(0, 40), stride=strides)
+def test_windows_share_hardly_more_than_the_overlap(length, window, overlap, stride):
+    found = covering(length, 1, window, overlap, stride)
+    assert found[0].height <= max(window, stride)
+    if overlap < window - 2 * stride:
+        computed, shared = sum(w.height for w in found), (len(found) - 1) * (overlap + stride)
+        assert computed < length + shared + stride * (len(found) + 1)
+
+
 @given(height=sizes, width=sizes, size=windows)
 def test_the_grid_holds_every_pixel_once(height, width, size):
     seen = np.zeros((height, width), int)

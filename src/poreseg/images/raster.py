@@ -43,11 +43,12 @@ def new_raster(
 ) -> Iterator[rasterio.io.DatasetWriter]:
     """Write a tiled, compressed GeoTIFF (C, H, W) by windows, whole or not at all."""
     count, height, width = shape
+    is_float = np.issubdtype(dtype, np.floating)
     profile: dict[str, Any] = {
         "driver": "GTiff", "count": count, "height": height, "width": width,
         "dtype": dtype, "crs": crs, "transform": transform, "nodata": nodata,
         "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate",
-        "predictor": 3 if np.issubdtype(dtype, np.floating) else 2,
+        "predictor": 3 if is_float else 2, "zlevel": 1 if is_float else 6,  # floats hardly shrink
         "bigtiff": "IF_SAFER", "interleave": "pixel",
     }  # fmt: skip
     with (

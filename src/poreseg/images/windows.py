@@ -62,8 +62,8 @@ def covering(
     Parameters
     ----------
     window, overlap
-        Side of a window and what neighbours share, in px. Windows are smaller only where
-        the raster is: then as large as it is, up to the next multiple of `stride`.
+        Side of a window at most, and what neighbours share, in px. Windows are as much
+        smaller as their number allows, so that they share no more than they have to.
     stride
         Windows start at multiples of it, so that a network that halves its input sees in
         each just what it would see in the whole. The last ones reach over the far border
@@ -78,8 +78,10 @@ def covering(
 
     def line(length: int, from_far: bool) -> tuple[list[int], int]:
         steps = -(-length // stride)
-        size = max(1, min(window // stride, steps))
-        found = [stride * s for s in starts(steps, size, max(1, size - -(-overlap // stride)))]
+        most, shared = max(1, window // stride), -(-overlap // stride)
+        count = max(1, -(-(steps - shared) // max(1, most - shared)))
+        size = min(most, -(-(steps + (count - 1) * shared) // count))
+        found = [stride * s for s in starts(steps, size, max(1, size - shared))]
         if from_far:
             found = [length - start - stride * size for start in reversed(found)]
         return found, stride * size

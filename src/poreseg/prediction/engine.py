@@ -1,7 +1,9 @@
 """What computes a model: torch on a GPU, OpenVINO on a processor."""
 
 import platform
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -22,20 +24,26 @@ class Graph:
 
     def __init__(self, folder: Path | str, threads: int) -> None:
         self.card = read_card(folder)
-        core = openvino.Core()
+        self._threads = threads
         try:
-            graph = core.read_model(Path(folder) / GRAPH)
+            self._graph = openvino.Core().read_model(Path(folder) / GRAPH)
         except RuntimeError as error:
             raise PoresegError(
                 f"{folder}: {GRAPH} cannot be read ({error}); train it again"
             ) from None
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-        self._compute = core.compile_model(graph, "CPU", settings)
+        self._for_shape = lru_cache(maxsize=4)(self._compiled)
 
     def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pore probabilities (N, H, W) of windows (N, H, W, 3); H and W are multiples of 32."""
-        found: NDArray[np.float32] = self._compute(windows)[0]
+        found: NDArray[np.float32] = self._for_shape(windows.shape)(windows)[0]
         return found.copy()  # the next call writes over it
+
+    def _compiled(self, shape: tuple[int, ...]) -> Any:
+        """The graph for windows of one shape: a tenth faster than for any, made in 0.3 s."""
+        graph = self._graph.clone()
+        graph.reshape(list(shape))
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": self._threads}
+        return openvino.Core().compile_model(graph, "CPU", settings)
 
 
 def load(folder: Path | str, threads: int) -> Predictor:

@@ -12,6 +12,7 @@ from poreseg.images.windows import Window
 from poreseg.learning.sliding import Predictor, predict_strips
 from poreseg.prediction.engine import load
 
+LEVELS = 4096  # of probability: finer ones are noise of bf16, and treble the file
 LINEAGE = ("git_commit", "data_hash", "params_hash", "mlflow_run_id")
 
 
@@ -72,4 +73,5 @@ def predict_with(
                 spread=spread, progress=bar,
             ):  # fmt: skip
                 part = Window(row, 0, values.shape[1], source.width)
-                target.write(values, window=to_rasterio(part))
+                rounded = np.rint(values * LEVELS) / np.float32(LEVELS)
+                target.write(rounded, window=to_rasterio(part))

@@ -1,0 +1,220 @@
+"""Stitched prediction beside its peers: the same weights, the same image, one run.
+
+python benchmarks/prediction.py --model results/model/fold-0 --rasters results/rasters
+    [--height PX] [--width PX] [--rounds N] [--json FILE]
+
+The image is a mosaic of the rasters, each second one mirrored, so that its edges fit. Each
+method runs in a process of its own, in turns, after a pass over a corner that does not
+count; the fastest of its rounds counts. The peers get the image as a tensor in memory and
+leave their mask there; poreseg reads a raster and writes one. IoU is that of the masks
+with the mask of one pass over the whole image in fp32.
+
+The peers: MONAI's sliding_window_inference with its gaussian weights, with windows of the
+training crop and of poreseg's size; nnU-Net's settings (half a window's overlap, gaussian
+of an eighth of the window, one window at a time, no mirroring) through the same function,
+since both do the same there; and the loop over tiles that smp's users write.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import peak_mib, report
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from poreseg.config import read_params
+from poreseg.images.raster import open_raster, write_raster
+from poreseg.images.windows import Window
+from poreseg.learning.model import autocast, load_model, normalise
+from poreseg.learning.sliding import Predictor
+from poreseg.prediction.engine import load
+from poreseg.prediction.predict import predict_with
+
+CPU = torch.device("cpu")
+CORNER = 1024  # px, for the pass that does not count
+PEERS = {  # name: window, overlap, windows at a time, precision, channels last, weights
+    "MONAI, 256 px, 0.50, fp32": (256, 0.5, 4, "32-true", False, "gaussian"),
+    "MONAI, 1024 px, 0.50, fp32": (1024, 0.5, 1, "32-true", False, "gaussian"),
+    "MONAI, 256 px, 0.25, same precision": (256, 0.25, 4, "auto", True, "gaussian"),
+    "MONAI, 1024 px, 0.25, same precision": (1024, 0.25, 1, "auto", True, "gaussian"),
+    "nnU-Net's settings, 512 px, fp32": (512, 0.5, 1, "32-true", False, "gaussian"),
+    "nnU-Net's settings, 512 px, autocast": (512, 0.5, 1, "auto", False, "gaussian"),
+    "loop over tiles, 256 px, fp32": (256, 0.0, 4, "32-true", False, "constant"),
+}
+WHOLE = "whole image, fp32"
+OURS, OURS_ON_TORCH = "poreseg", "poreseg, torch as its engine"
+
+
+class Timed:
+    """A predictor that counts the seconds it computes."""
+
+    def __init__(self, model: Predictor) -> None:
+        self.model, self.card, self.seconds = model, model.card, 0.0
+
+    def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As the model's."""
+        start = time.perf_counter()
+        found = self.model.probabilities(windows)
+        self.seconds += time.perf_counter() - start
+        return found
+
+
+def mosaic(rasters: list[Path], path: Path, height: int, width: int) -> None:
+    """Write an image of a size from rasters, side by side, each second one mirrored."""
+    rows: list[NDArray[np.uint8]] = []
+    images = _shown(rasters)
+    while sum(len(row) for row in rows) < height:
+        row: list[NDArray[np.uint8]] = []
+        while sum(part.shape[1] for part in row) < width:
+            part = next(images)
+            row.append(part[:, ::-1] if len(row) % 2 else part)
+        low = min(len(part) for part in row)
+        joined = np.concatenate([part[:low] for part in row], axis=1)[:, :width]
+        rows.append(joined[::-1] if len(rows) % 2 else joined)
+    image = np.concatenate(rows)[:height]
+    write_raster(path, np.moveaxis(image, -1, 0), tags={"LOW": 0, "HIGH": 255})
+
+
+def _shown(rasters: list[Path]) -> Iterator[NDArray[np.uint8]]:
+    for path in cycle(rasters):
+        with open_raster(path) as raster:
+            yield raster.shown()
+
+
+def ours(model: Predictor, raster: Path) -> tuple[Callable[[], NDArray[np.bool_]], Timed]:
+    """A prediction by poreseg with the default params, and the model that counts its seconds."""
+    timed, out = Timed(model), raster.with_name("probabilities.tif")
+    settings = read_params(Path(__file__).parents[1] / "params.yaml").predict.model_dump()
+
+    def run() -> NDArray[np.bool_]:
+        timed.seconds = 0.0
+        predict_with([timed], raster, out, **settings | {"tta": "none"})
+        return np.empty(0, bool)
+
+    return run, timed
+
+
+def peer(name: str, model: Path, raster: Path) -> Callable[[], NDArray[np.bool_]]:
+    """A prediction by a peer."""
+    from monai.inferers import sliding_window_inference
+
+    loaded = load_model(model, CPU)
+    with open_raster(raster) as source:
+        pixels = torch.from_numpy(source.rgb8()).permute(2, 0, 1)[None]
+    if name == WHOLE:
+        window, overlap, batch, precision, last, mode = 0, 0.0, 1, "32-true", True, "constant"
+    else:
+        window, overlap, batch, precision, last, mode = PEERS[name]
+    form = torch.channels_last if last else torch.contiguous_format
+    network = loaded.network.to(memory_format=form)
+    precision = loaded.precision if precision == "auto" else precision
+
+    def run() -> NDArray[np.bool_]:
+        images = normalise(pixels, loaded.card["mean"], loaded.card["std"])
+        images = images.contiguous(memory_format=form)
+        with torch.inference_mode(), autocast(CPU, precision) or nullcontext():
+            found = network(images) if not window else sliding_window_inference(
+                images, window, batch, lambda part: network(part.contiguous(memory_format=form)).float(),
+                overlap=overlap, mode=mode,
+            )  # fmt: skip
+        return (torch.sigmoid(found.float())[0, 0] >= loaded.card["threshold"]).numpy()
+
+    return run
+
+
+def measure(method: str, model: Path, raster: Path, mask: Path, threads: int) -> dict[str, Any]:
+    """Run one method in this process: seconds, peak memory, and the forward passes' share."""
+    torch.set_num_threads(threads)
+    timed = None
+    corner = raster.with_name("corner.tif")
+    if method in (OURS, OURS_ON_TORCH):
+        engine = load(model, threads) if method == OURS else load_model(model, CPU)
+        ours(engine, corner)[0]()
+        run, timed = ours(engine, raster)
+    else:
+        peer(method, model, corner)()
+        run = peer(method, model, raster)
+    start = time.perf_counter()
+    found = run()
+    seconds = time.perf_counter() - start
+    if timed:
+        with open_raster(raster.with_name("probabilities.tif")) as source:
+            found = source.band() >= timed.card["threshold"]
+    np.save(mask, found)
+    return {"seconds": seconds, "peak_mib": peak_mib(),
+            "forward_share": timed.seconds / seconds if timed else None}  # fmt: skip
+
+
+def main() -> None:
+    """Measure all methods."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("results/model/fold-0"))
+    parser.add_argument("--rasters", type=Path, default=Path("results/rasters"))
+    parser.add_argument("--height", type=int, default=3000)
+    parser.add_argument("--width", type=int, default=4000)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--method", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.method:
+        image, mask = given.folder / "image.tif", given.folder / f"{given.method}.npy"
+        print(json.dumps(measure(given.method, given.model, image, mask, given.threads)))
+        return
+
+    methods = [WHOLE, OURS, OURS_ON_TORCH, *PEERS]
+    found: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        mosaic(sorted(given.rasters.glob("*.tif")), folder / "image.tif", given.height, given.width)
+        with open_raster(folder / "image.tif") as source:
+            part = source.shown(Window(0, 0, CORNER, CORNER))
+        write_raster(folder / "corner.tif", np.moveaxis(part, -1, 0), tags={"LOW": 0, "HIGH": 255})
+        for method in tqdm([method for _ in range(given.rounds) for method in methods]):
+            run = subprocess.run([sys.executable, __file__, "--method", method, "--folder", folder,
+                                  "--model", given.model, "--threads", str(given.threads)],
+                                 stdout=subprocess.PIPE, check=True, text=True)  # fmt: skip
+            new = json.loads(run.stdout.splitlines()[-1])
+            if method not in found or new["seconds"] < found[method]["seconds"]:
+                found[method] = new
+        reference = np.load(folder / f"{WHOLE}.npy")
+        for method in methods:
+            mask = np.load(folder / f"{method}.npy")
+            found[method]["iou_vs_whole"] = (mask & reference).sum() / (mask | reference).sum()
+
+    mpx = given.height * given.width / 1e6
+    print(
+        f"{given.width} x {given.height} px, pore {reference.mean():.1%}, {given.threads} threads"
+    )
+    print(f"{'method':38} {'Mpx/s':>6} {'ratio':>6} {'peak MiB':>9} {'IoU':>7} {'forward':>8}")
+    for method, about in found.items():
+        about["mpx_per_s"] = mpx / about["seconds"]
+        share = "" if about["forward_share"] is None else f"{about['forward_share']:.0%}"
+        ratio = about["seconds"] / found[OURS]["seconds"]
+        print(f"{method:38} {about['mpx_per_s']:6.2f} {ratio:6.2f} {about['peak_mib']:9}"
+              f" {about['iou_vs_whole']:7.4f} {share:>8}")  # fmt: skip
+    half, quarter = (
+        [found[m] for m in PEERS if m.startswith("MONAI") and way in m] for way in ("0.50", "0.25")
+    )
+    report({
+        "ratio_monai_fp32_050": min(m["seconds"] for m in half) / found[OURS]["seconds"],
+        "ratio_monai_same_025": min(m["seconds"] for m in quarter) / found[OURS]["seconds"],
+        "forward_share": found[OURS]["forward_share"], "iou_vs_whole": found[OURS]["iou_vs_whole"],
+        "monai_iou_vs_whole": max(m["iou_vs_whole"] for m in half + quarter), "methods": found,
+    }, given.json)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
