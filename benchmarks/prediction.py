@@ -161,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("results/model/fold-0"))
     parser.add_argument("--rasters", type=Path, default=Path("results/rasters"))
-    parser.add_argument("--height", type=int, default=3000)
+    parser.add_argument("--height", type=int, default=3008)
     parser.add_argument("--width", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

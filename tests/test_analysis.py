@@ -1,14 +1,20 @@
 """Masks, shapes, baselines and pictures against specimens with known pores."""
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import pytest
 from affine import Affine
 from conftest import ingest_array
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from pytest import MonkeyPatch
 from rasterio.features import rasterize
+from scipy.ndimage import gaussian_filter
 
 from poreseg.analysis.baselines import otsu, otsu_pores
 from poreseg.analysis.morphometry import (
@@ -89,6 +95,40 @@ def test_polygons_give_back_the_mask(tmp_path, transform):
     assert ("crs" in found) == bool(place)
     again = rasterize([f["geometry"] for f in found["features"]], mask.shape, transform=transform)
     np.testing.assert_array_equal(again, mask)
+
+
+@given(seed=st.integers(0, 99), share=st.floats(0, 1), min_area=st.integers(0, 40),
+       connectivity=st.integers(1, 2))  # fmt: skip
+@settings(max_examples=10, deadline=None)
+def test_an_image_in_strips_gives_what_it_gives_whole(seed, share, min_area, connectivity):
+    random = np.random.default_rng(seed)
+    smooth = gaussian_filter(random.normal(size=(600, 30)), random.uniform(0.5, 6))
+    probability = np.where(smooth > np.quantile(smooth, share), 0.9, 0.1)
+    probability[random.random(probability.shape) < 0.02] = np.nan
+    found = {}
+    for strip_px in (1, 10**9):
+        with TemporaryDirectory() as scratch, MonkeyPatch.context() as patch:
+            patch.setattr("poreseg.images.raster.STRIP_PX", strip_px)
+            folder = Path(scratch)
+            rasters(folder, np.nan_to_num(probability))
+            write_raster(folder / "p.tif", probability.astype(np.float32), nodata=np.nan, tags={"THRESHOLD": 0.5})  # fmt: skip
+            mask, _ = segmented(folder, min_area_px=min_area)
+            measure(folder / "m.tif", folder / "t.csv", connectivity=connectivity)
+            measure_all(["m"], [folder / "m.tif"], [folder / "t.csv"], folder / "all.csv", folder / "sizes.csv")  # fmt: skip
+            pores = pd.read_csv(folder / "t.csv").drop(columns="pore")
+            outlines = json.loads((folder / "g.geojson").read_text())["features"]
+            inside = rasterize([o["geometry"] for o in outlines], mask.shape) if outlines else mask == 1  # fmt: skip
+            np.testing.assert_array_equal(inside, mask == 1)
+            pictures = mask, np.asarray(Image.open(folder / "o.png"))
+            table = pores.sort_values(["row_px", "col_px", "area_px2"]).to_numpy(float)
+            files = sorted(path.name for path in folder.iterdir())
+            found[strip_px] = pictures, table, len(outlines), files
+    (apart, table, count, files), (whole, *rest) = found.values()
+    np.testing.assert_array_equal(np.array(apart[0]), np.array(whole[0]))
+    np.testing.assert_array_equal(apart[1], whole[1])
+    np.testing.assert_allclose(table, rest[0], rtol=1e-5, atol=1e-5)
+    assert [count, files] == rest[1:]
+    assert not [name for name in files if name.startswith(".") or name.endswith(".xml")]
 
 
 def test_small_specks_go_and_corners_join():

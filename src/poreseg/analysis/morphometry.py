@@ -11,7 +11,8 @@ from skimage.measure import label as label_regions
 from skimage.measure import regionprops_table
 
 from poreseg.classes import PORE, UNKNOWN
-from poreseg.images.raster import open_raster
+from poreseg.images.raster import Raster, open_raster
+from poreseg.prediction.pores import whole_pores
 from poreseg.tables import read_table, write_table
 
 LENGTHS = ("equivalent_diameter", "perimeter", "major_axis", "minor_axis")
@@ -39,13 +40,23 @@ def measure(mask: Path | str, table: Path | str, *, connectivity: int) -> None:
         2: pixels that touch at corners are one pore; 1: at edges only.
     """
     with open_raster(mask) as raster:
-        values, size = raster.band(), raster.pixel_size_um
-    pores = describe(values, connectivity)
+        size = raster.pixel_size_um
+        pores = describe_raster(raster, connectivity)
     if size:
         for length in LENGTHS:
             pores[f"{length}_um"] = pores[f"{length}_px"] * size
         pores["area_um2"] = pores["area_px2"] * size**2
     write_table(table, pores, digits=6)
+
+
+def describe_raster(mask: Raster, connectivity: int) -> pd.DataFrame:
+    """As `describe`, of a mask of any size; pores are numbered from top to bottom."""
+    tables = []
+    for top, part in whole_pores(mask, connectivity):
+        table = describe(part, connectivity)
+        tables.append(table.assign(row_px=table["row_px"] + top))
+    pores = pd.concat(tables, ignore_index=True)
+    return pores.assign(pore=np.arange(1, len(pores) + 1))
 
 
 def describe(mask: NDArray[np.uint8], connectivity: int) -> pd.DataFrame:
@@ -80,11 +91,14 @@ def measure_all(
     """
     rows, classes = [], []
     for name, mask, table in zip(names, masks, tables, strict=True):
+        specimen = pore = 0
         with open_raster(mask) as raster:
-            values, size = raster.band(), raster.pixel_size_um
+            size = raster.pixel_size_um
+            for strip in raster.strips():
+                values = raster.band(strip)
+                specimen += int((values != UNKNOWN).sum())
+                pore += int((values == PORE).sum())
         pores = read_table(table)
-        specimen = int((values != UNKNOWN).sum())
-        pore = int((values == PORE).sum())
         diameter = pores["equivalent_diameter_px"]
         row: dict[str, Any] = {
             "image": name, "porosity": pore / specimen if specimen else None, "pores": len(pores),

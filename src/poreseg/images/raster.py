@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
@@ -23,6 +24,7 @@ from poreseg.files import whole
 from poreseg.images.windows import Window
 
 BLOCK = 256  # px, the side of a raster's blocks
+STRIP_PX = 2**24  # that are worked on at once where a raster need not be in memory whole
 CACHE_BYTES = 128 * 2**20  # of decoded blocks; GDAL's own default is a share of the machine
 
 # A plain photo has no georeference; that is no news here.
@@ -60,6 +62,20 @@ def new_raster(
             target.write_colormap(1, dict(colormap))
         target.update_tags(**{key: str(value) for key, value in (tags or {}).items()})
         yield target
+
+
+@contextmanager
+def new_png(path: Path | str, shape: tuple[int, int]) -> Iterator[rasterio.io.DatasetWriter]:
+    """Write an RGB PNG (H, W) of any size by windows, whole or not at all."""
+    with whole(path) as temporary:
+        pixels = temporary.with_suffix(".tif")  # PNG itself is written in one go, from a file
+        try:
+            with new_raster(pixels, (3, *shape), np.uint8) as target:
+                yield target
+            with rasterio.Env(GDAL_PAM_ENABLED=False, GDAL_CACHEMAX=CACHE_BYTES):
+                rasterio.shutil.copy(pixels, temporary, driver="PNG")
+        finally:
+            pixels.unlink(missing_ok=True)
 
 
 def write_raster(
@@ -107,6 +123,12 @@ class Raster:
         """Side of a pixel in micrometres, None where nobody said."""
         size = self.tags.get("PIXEL_SIZE_UM")
         return float(size) if size else None
+
+    def strips(self) -> Iterator[Window]:
+        """Windows of the full width, from top to bottom, of about `STRIP_PX` pixels."""
+        rows = max(1, STRIP_PX // (self.width * BLOCK)) * BLOCK
+        for row in range(0, self.height, rows):
+            yield Window(row, 0, min(rows, self.height - row), self.width)
 
     def band(self, window: Window | None = None) -> NDArray[Any]:
         """The first band (H, W) within a window."""

@@ -1,6 +1,7 @@
 """Label rasters as files that labelling tools read; each gives back exactly the pixels."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def write_label(
     if path.suffix.lower() not in FORMS[form]:
         raise PoresegError(f"{path}: a label as {form} ends in {' or '.join(FORMS[form])}")
     if form == "geojson":
-        write_json(path, geojson(values, grid))
+        write_geojson(path, [(0, values)], grid)
     elif form == "labelme":
         write_json(path, _labelme(values, grid, image or grid.image))
     elif form == "coco":
@@ -56,16 +57,25 @@ def write_label(
         write_raster(path, values, nodata=UNKNOWN, crs=grid.crs, transform=grid.transform)
 
 
-def geojson(values: NDArray[np.uint8], grid: Grid) -> dict[str, Any]:
-    """GeoJSON of pores and unknown areas, in map coordinates where the image lies on a map."""
-    features = [
-        {"type": "Feature", "properties": {"class": name}, "geometry": geometry}
-        for name, geometry in outlines(values, grid.transform)
-    ]
-    collection: dict[str, Any] = {"type": "FeatureCollection", "features": features}
+def write_geojson(
+    path: Path | str, parts: Iterable[tuple[int, NDArray[np.uint8]]], grid: Grid
+) -> None:
+    """Write GeoJSON of pores and unknown areas, in map coordinates where the image lies on a map.
+
+    `parts` of the image, each with its first row, are written one after the other.
+    """
+    head: dict[str, Any] = {"type": "FeatureCollection"}
     if grid.crs:  # the older member that QGIS and GDAL still read; RFC 7946 knows WGS 84 only
-        collection["crs"] = {"type": "name", "properties": {"name": grid.crs.to_string()}}
-    return collection
+        head["crs"] = {"type": "name", "properties": {"name": grid.crs.to_string()}}
+    with whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(head)[:-1] + ', "features": [')
+        comma = ""
+        for top, values in parts:
+            for name, shape in outlines(values, grid.transform @ Affine.translation(0, top)):
+                feature = {"type": "Feature", "properties": {"class": name}, "geometry": shape}
+                file.write(f"{comma}\n{json.dumps(feature)}")
+                comma = ","
+        file.write("\n]}\n")
 
 
 def outlines(

@@ -1,18 +1,17 @@
 """Segment: probabilities become a mask, a picture with the pores in blue, and outlines."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from skimage.morphology import remove_small_objects
 
 from poreseg.classes import MATRIX, PORE, UNKNOWN
-from poreseg.files import whole, write_text
-from poreseg.images.raster import open_raster, write_raster
+from poreseg.images.raster import Raster, new_png, new_raster, open_raster, to_rasterio
+from poreseg.images.windows import Window
 from poreseg.labels.label import Grid
-from poreseg.labels.write import geojson
+from poreseg.labels.write import write_geojson
+from poreseg.prediction.pores import whole_pores
 
 BLUE = (30, 100, 255)  # the epoxy blue of thin sections, where pores are dyed
 OPACITY = 0.6
@@ -50,19 +49,23 @@ def segment(
         Smaller specks are matrix.
     """
     with open_raster(probabilities) as source, open_raster(raster) as image:
-        found = source.band()
         level = threshold if threshold is not None else float(source.tags["THRESHOLD"])
-        pore = find_pores(found, level, min_area_px)
-        values = pore.astype(np.uint8)
-        values[np.isnan(found)] = UNKNOWN
         tags = {**source.tags, "THRESHOLD": level}
         tags.pop("AREA_OR_POINT", None)
-        write_raster(mask, values, nodata=UNKNOWN, crs=image.crs, transform=image.transform,
-                     tags=tags, colormap=COLOURS)  # fmt: skip
-        with whole(overlay) as temporary:
-            Image.fromarray(paint(image.rgb8(), pore)).save(temporary)
-        grid = Grid.of(image)
-        write_text(polygons, json.dumps(geojson(pore.astype(np.uint8), grid)))
+        shape, place = (image.height, image.width), (image.crs, image.transform)
+        with (
+            new_raster(mask, (1, *shape), np.uint8, nodata=UNKNOWN, crs=place[0],
+                       transform=place[1], tags=tags, colormap=COLOURS) as masked,
+            new_png(overlay, shape) as painted,
+        ):  # fmt: skip
+            for strip in image.strips():
+                values = _mask(source, strip, level, min_area_px)
+                masked.write(values, 1, window=to_rasterio(strip))
+                picture = paint(image.rgb8(strip), values == PORE)
+                painted.write(np.moveaxis(picture, -1, 0), window=to_rasterio(strip))
+        with open_raster(mask) as found:
+            pores = ((top, (part == PORE).astype(np.uint8)) for top, part in whole_pores(found, 1))
+            write_geojson(polygons, pores, Grid.of(image))
 
 
 def find_pores(
@@ -73,6 +76,18 @@ def find_pores(
     if min_area_px > 1 and pore.any():
         pore = remove_small_objects(pore, max_size=min_area_px - 1, connectivity=2)
     return pore
+
+
+def _mask(
+    probabilities: Raster, strip: Window, threshold: float, min_area_px: int
+) -> NDArray[np.uint8]:
+    """A strip of the mask. As many rows around it as a speck may have pixels decide on specks."""
+    first = max(strip.row - min_area_px, 0)
+    last = min(strip.row + strip.height + min_area_px, probabilities.height)
+    found = probabilities.band(Window(first, 0, last - first, strip.width))
+    pore = find_pores(found, threshold, min_area_px)
+    values = np.where(np.isnan(found), np.uint8(UNKNOWN), pore.astype(np.uint8))
+    return values[strip.row - first :][: strip.height]
 
 
 def paint(
