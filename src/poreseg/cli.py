@@ -190,6 +190,25 @@ def convert(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder, e.g. results/model/fold-0.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    form: Annotated[str, typer.Option("--format", help="onnx, the one there is.")] = "onnx",
+) -> None:
+    """Write a model, with its preprocessing inside, for other programs."""
+    import torch
+
+    from poreseg.learning.model import export_onnx, load_model
+
+    if form != "onnx":
+        raise PoresegError(f"--format {form}; wanted onnx")
+    if out.is_dir():
+        raise PoresegError(f"{out} is a folder; name a file, e.g. {out / 'pores.onnx'}")
+    export_onnx(load_model(model, torch.device("cpu")), out)
+    _say(f"{out}: windows (n, height, width, 3) uint8 in, probabilities (n, height, width) out")
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to draw it in.")] = Path("data/demo"),
 ) -> None:

@@ -1,13 +1,20 @@
 """Whole files or none: artefacts are written under a temporary name and renamed."""
 
+import errno
 import hashlib
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from poreseg.errors import PoresegError
+
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}-")  # before the name of a file that is being written
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -16,6 +23,11 @@ def whole(path: Path | str) -> Iterator[Path]:
 
     The temporary path keeps the suffix, by which writers choose the format. It may be
     made a file or a folder; a folder replaces an older one.
+
+    Raises
+    ------
+    PoresegError
+        The disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,11 +37,23 @@ def whole(path: Path | str) -> Iterator[Path]:
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
+    except OSError as error:
+        raise (no_room(path) if error.errno in NO_ROOM else error) from None
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def no_room(path: Path | str) -> PoresegError:
+    """What to tell where a file could not be written to its end."""
+    path = Path(path)
+    free = shutil.disk_usage(path.parent).free / 1e6
+    name = path.with_name(TEMPORARY.sub("", path.name))
+    return PoresegError(
+        f"{name}: cannot be written, its disk has {free:.0f} MB left; make room and run again"
+    )
 
 
 def write_text(path: Path | str, text: str) -> None:

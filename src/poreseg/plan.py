@@ -13,7 +13,7 @@ from poreseg import study as studies
 from poreseg.config import check_params
 from poreseg.demo import study as demo
 from poreseg.errors import PoresegError, told_in_one_line
-from poreseg.files import read_json, write_json
+from poreseg.files import TEMPORARY, read_json, write_json
 from poreseg.split import split_study
 
 USER_STUDY = Path("data/raw")
@@ -144,6 +144,9 @@ def prune(plan: Plan) -> list[str]:
         for folder, suffix in PER_IMAGE.items():
             Path(plan.at(f"{folder}/{name}{suffix}")).unlink(missing_ok=True)
     write_json(record, plan.study.names)
+    for left in Path(plan.results).rglob(".*"):  # by a job that was killed
+        if left.is_file() and TEMPORARY.match(left.name):
+            left.unlink()
     return gone
 
 

@@ -5,6 +5,7 @@ pixels show the specimen; its tags carry the pixel size, the gray levels that th
 sees as black and white, and the source's digest.
 """
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,14 +18,16 @@ import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.windows import Window as RasterioWindow
+from tifffile import TiffFile, TiffFileError
 
-from poreseg.files import whole
+from poreseg.files import no_room, whole
 from poreseg.images.windows import Window
 
 BLOCK = 256  # px, the side of a raster's blocks
 STRIP_PX = 2**24  # that are worked on at once where a raster need not be in memory whole
+PNG_END = bytes.fromhex("0000000049454e44ae426082")  # its last chunk
 CACHE_BYTES = 128 * 2**20  # of decoded blocks; GDAL's own default is a share of the machine
 
 # A plain photo has no georeference; that is no news here.
@@ -53,27 +56,49 @@ def new_raster(
         "predictor": 3 if is_float else 2, "zlevel": 1 if is_float else 6,  # floats hardly shrink
         "bigtiff": "IF_SAFER", "interleave": "pixel",
     }  # fmt: skip
-    with (
-        whole(path) as temporary,
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_CACHEMAX=CACHE_BYTES),
-        rasterio.open(temporary, "w", **profile) as target,
-    ):
-        if colormap is not None:
-            target.write_colormap(1, dict(colormap))
-        target.update_tags(**{key: str(value) for key, value in (tags or {}).items()})
-        yield target
+    with whole(path) as temporary:
+        try:
+            with (
+                rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_CACHEMAX=CACHE_BYTES),
+                rasterio.open(temporary, "w", **profile) as target,
+            ):
+                if colormap is not None:
+                    target.write_colormap(1, dict(colormap))
+                target.update_tags(**{key: str(value) for key, value in (tags or {}).items()})
+                yield target
+        except RasterioIOError as error:
+            raise (no_room(path) if "Write failed" in str(error) else error) from None
+        if not _is_whole(temporary):  # GDAL tells no error where the last blocks found no room
+            raise no_room(path)
+
+
+def _is_whole(tiff: Path) -> bool:
+    """Whether a TIFF has all the blocks that its directories name."""
+    try:
+        with TiffFile(tiff) as file:
+            ends = [start + length for page in file.pages
+                    for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]  # fmt: skip
+    except (TiffFileError, OSError):
+        return False
+    return bool(ends) and max(ends) <= tiff.stat().st_size
 
 
 @contextmanager
 def new_png(path: Path | str, shape: tuple[int, int]) -> Iterator[rasterio.io.DatasetWriter]:
     """Write an RGB PNG (H, W) of any size by windows, whole or not at all."""
     with whole(path) as temporary:
-        pixels = temporary.with_suffix(".tif")  # PNG itself is written in one go, from a file
+        pixels = temporary.with_name(
+            f"{temporary.name}.tif"
+        )  # PNG itself is written in one go, from a file
         try:
             with new_raster(pixels, (3, *shape), np.uint8) as target:
                 yield target
             with rasterio.Env(GDAL_PAM_ENABLED=False, GDAL_CACHEMAX=CACHE_BYTES):
                 rasterio.shutil.copy(pixels, temporary, driver="PNG")
+            with temporary.open("rb") as file:
+                file.seek(-len(PNG_END), os.SEEK_END)
+                if file.read() != PNG_END:
+                    raise no_room(path)
         finally:
             pixels.unlink(missing_ok=True)
 

@@ -1,0 +1,240 @@
+"""Prediction: engines that agree, whole files or none, GPUs that are not shared."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnxruntime
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from conftest import ingest_array
+from typer.testing import CliRunner
+
+from poreseg import cli
+from poreseg.devices import VISIBLE, gpu_percent, gpus, own_gpu
+from poreseg.errors import PoresegError
+from poreseg.learning.card import GRAPH
+from poreseg.learning.model import Model, build_network, load_model, save_model
+from poreseg.prediction.engine import Graph, load
+from poreseg.prediction.predict import predict
+
+CPU = torch.device("cpu")
+SETTINGS = {"window": 96, "overlap": 32, "batch": 2, "tta": "none", "spread": False}
+CARD = {
+    "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "threshold": 0.5, "validation_iou": 0.5,
+    "git_commit": "c0ffee", "data_hash": "d", "params_hash": "p", "mlflow_run_id": None,
+}  # fmt: skip
+WINDOWS = np.random.default_rng(0).integers(0, 255, (2, 96, 64, 3), np.uint8)
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model whose probabilities spread over 0 to 1, as a trained one's do."""
+    torch.manual_seed(3)
+    network = build_network("resnet18").eval()
+    model = Model(network, CARD)
+    with torch.no_grad():
+        last = network.segmentation_head[0]
+        middle = torch.logit(torch.from_numpy(model.probabilities(WINDOWS)))
+        scale = 4 / middle.std()
+        last.weight *= scale
+        last.bias.copy_((last.bias - middle.median()) * scale)
+    found = tmp_path_factory.mktemp("model") / "fold-0"
+    save_model(found, model)
+    return found
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setenv(VISIBLE, "-1")
+
+
+# engines
+
+
+def test_another_runtime_gives_the_same_mask_from_the_export(folder, tmp_path):
+    done = CliRunner().invoke(cli.app, ["export", str(folder), "-o", str(tmp_path / "m.onnx")])
+    assert done.exit_code == 0, done.output
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    (found,) = session.run(None, {"windows": WINDOWS})
+    wanted = load_model(folder, CPU)
+    wanted = Model(wanted.network, wanted.card).probabilities(WINDOWS)
+    assert 0.2 < (wanted >= 0.5).mean() < 0.8
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert iou(found >= 0.5, wanted >= 0.5) > 0.999
+
+
+@pytest.mark.parametrize("given", [["--format", "tflite", "-o", "m"], ["-o", "."]])
+def test_what_cannot_be_exported_is_told(folder, tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.app, ["export", str(folder), *given])
+    assert isinstance(done.exception, PoresegError)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_processor_computes_what_torch_computes(folder, no_gpu):
+    graph = load(folder, threads=2)
+    assert isinstance(graph, Graph)
+    wanted = load_model(folder, CPU).probabilities(WINDOWS)
+    for windows, values in [(WINDOWS, wanted), (WINDOWS[:1], wanted[:1])]:  # another shape
+        found = graph.probabilities(windows)
+        assert (found.dtype, found.shape) == (np.float32, values.shape)
+        assert np.abs(found - values).mean() < 0.02  # both may compute in bf16
+        assert iou(found >= 0.5, values >= 0.5) > 0.95
+
+
+def test_a_model_without_a_graph_runs_on_torch(folder, no_gpu, tmp_path):
+    save_model(tmp_path / "m", load_model(folder, CPU))
+    (tmp_path / "m" / GRAPH).unlink()
+    assert isinstance(load(tmp_path / "m", threads=1), Model)
+
+
+def test_a_damaged_graph_is_told(folder, no_gpu, tmp_path):
+    save_model(tmp_path / "m", load_model(folder, CPU))
+    (tmp_path / "m" / GRAPH).write_bytes(b"no graph")
+    with pytest.raises(PoresegError, match="train it again"):
+        load(tmp_path / "m", threads=1)
+
+
+def test_prediction_on_a_processor_loads_no_torch(folder, tmp_path):
+    ingest_array(tmp_path / "r.tif", WINDOWS[0, ..., 0])
+    code = f"""
+import sys
+from poreseg.prediction.predict import predict
+predict({str(tmp_path / "r.tif")!r}, [{str(folder)!r}], {str(tmp_path / "p.tif")!r}, threads=1, **{SETTINGS})
+print("torch" in sys.modules)
+"""
+    done = run(code)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def run(code, arguments=()):
+    environment = os.environ | {VISIBLE: "-1"}
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment)  # fmt: skip
+
+
+# what comes out
+
+
+def test_the_output_lies_where_the_image_lies(folder, no_gpu, tmp_path):
+    place = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 4e5, 0, -0.5, 5e6)}
+    ingest_array(tmp_path / "r.tif", WINDOWS[0, ..., 0], **place)
+    predict(tmp_path / "r.tif", [folder, folder], tmp_path / "p.tif", threads=1, **SETTINGS)
+    with rasterio.open(tmp_path / "p.tif") as found:
+        assert (found.crs, found.transform) == (place["crs"], place["transform"])
+        assert (found.shape, found.dtypes) == ((96, 64), ("float32",))
+        assert np.isnan(found.nodata)
+        tags = found.tags()
+    assert (tags["PIXEL_SIZE_UM"], tags["THRESHOLD"]) == ("2.0", "0.5")
+    assert tags["GIT_COMMIT"] == "c0ffee,c0ffee"
+
+
+FILL = """
+import resource, sys
+import numpy as np
+from poreseg.errors import told_in_one_line
+from poreseg.images.raster import new_png, new_raster
+path, room = sys.argv[1], int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+noise = np.random.default_rng(0).integers(0, 255, (3, 300, 1024), np.uint8)
+with told_in_one_line():
+    make = new_png(path, (300, 1024)) if path.endswith("png") else new_raster(path, noise.shape, np.uint8)
+    with make as file:
+        file.write(noise)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "room"), [("a.tif", 1_000), ("a.tif", 922_000), ("a.png", 1_000), ("a.png", 922_500)]
+)
+def test_a_full_disk_is_one_line_and_no_file(tmp_path, name, room):
+    """Where only the last blocks find no room, GDAL itself tells no error."""
+    done = run(FILL, [str(tmp_path / name), str(room)])
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert f"{name}" in line
+    assert "cannot be written" in line
+    assert "make room" in line
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_what_fits_is_written(tmp_path, name):
+    done = run(FILL, [str(tmp_path / name), "2000000"])
+    assert done.returncode == 0, done.stderr
+    with rasterio.open(tmp_path / name) as file:
+        assert file.read().mean() == pytest.approx(127, abs=1)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_killed_prediction_leaves_no_file_to_believe(folder, tmp_path):
+    ingest_array(tmp_path / "r.tif", np.tile(WINDOWS[0, ..., 0], (40, 12)))
+    out = tmp_path / "out"
+    code = f"""
+from poreseg.prediction.predict import predict
+predict({str(tmp_path / "r.tif")!r}, [{str(folder)!r}], {str(out / "p.tif")!r}, threads=1, **{SETTINGS})
+"""
+    job = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {VISIBLE: "-1"})
+    while not (out.is_dir() and any(file.stat().st_size > 100_000 for file in out.iterdir())):
+        assert job.poll() is None, "it was to be killed in the middle"
+        time.sleep(0.02)
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    assert not (out / "p.tif").exists()
+
+
+# GPUs
+
+
+def test_gpus_are_those_that_cuda_may_see(monkeypatch, tmp_path):
+    monkeypatch.setenv(VISIBLE, "2, GPU-5ebe9f43")
+    assert gpus() == ["2", "GPU-5ebe9f43"]
+    for none in ("", "-1", "0,-1"):
+        monkeypatch.setenv(VISIBLE, none)
+        assert gpus() == []
+    monkeypatch.delenv(VISIBLE)
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-modeset"):
+        (tmp_path / name).touch()
+    (tmp_path / "nvidia-smi").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpus(tmp_path) == ["0", "1"]
+
+
+@pytest.mark.parametrize(("visible", "percent"), [("-1", 0), ("0", 100), ("0,1", 50), ("0,1,2", 33)])  # fmt: skip
+def test_each_gpu_has_one_job(monkeypatch, visible, percent):
+    monkeypatch.setenv(VISIBLE, visible)
+    assert gpu_percent() == percent
+
+
+def test_processes_keep_their_gpu_to_themselves(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    code = """
+import os, sys
+from poreseg.devices import own_gpu
+with own_gpu() as own:
+    print(own, os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+    sys.stdin.read()
+"""
+    jobs = []
+    for _ in range(3):
+        job = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               text=True, env=os.environ | {VISIBLE: "0,1"})  # fmt: skip
+        jobs.append((job, job.stdout.readline().split()))
+    assert [told for _, told in jobs] == [["True", "0"], ["True", "1"], ["False", "0,1"]]
+    for job, _ in jobs:
+        job.communicate()
+    monkeypatch.setenv(VISIBLE, "0,1")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with own_gpu() as own:  # they are free again
+        assert own
+        assert os.environ[VISIBLE] == "0"
