@@ -1,14 +1,40 @@
 """What the benchmarks share."""
 
 import json
+from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poreseg.images.raster import open_raster
+from poreseg.images.windows import Window
 
 
 def peak_mib() -> int:
     """Peak resident memory of this process so far."""
     status = Path("/proc/self/status").read_text()  # getrusage would count the parent as well
     return int(status.split("VmHWM:")[1].split()[0]) // 1024
+
+
+def mosaic_strips(
+    rasters: list[Path], height: int, width: int
+) -> Iterator[tuple[Window, NDArray[np.uint8]]]:
+    """Strips (rows, width, 3) of an image of a size: rasters side by side, each second one mirrored."""
+    images = cycle(rasters)
+    top = 0
+    while top < height:
+        parts: list[NDArray[np.uint8]] = []
+        while sum(part.shape[1] for part in parts) < width:
+            with open_raster(next(images)) as raster:
+                shown = raster.shown()
+            parts.append(shown[:, ::-1] if len(parts) % 2 else shown)
+        rows = min(height - top, *(len(part) for part in parts))
+        joined = np.concatenate([part[:rows] for part in parts], axis=1)[:, :width]
+        yield Window(top, 0, rows, width), joined
+        top += rows
 
 
 def report(found: dict[str, Any], file: Path | None) -> None:

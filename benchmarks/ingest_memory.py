@@ -7,7 +7,6 @@ grow with the image's height: the last line tells.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from common import peak_mib, report
 from rasterio.windows import Window
 
 CASES = [  # name, width, height, bands, dtype, layout
@@ -41,8 +41,7 @@ def ingest_and_measure(image: Path) -> None:
 
     ingest(image, image.with_name("raster.tif"), low_percentile=0.5, high_percentile=99.5,
            data_bar="auto", border="auto")  # fmt: skip
-    status = Path("/proc/self/status").read_text()  # getrusage would count the parent as well
-    print(int(status.split("VmHWM:")[1].split()[0]) // 1024)
+    print(peak_mib())
 
 
 def main() -> None:
@@ -64,8 +63,7 @@ def main() -> None:
             found[name] = int(done.stdout.split()[-1])
             print(f"{name}: {width} x {height}, {found[name]} MiB", flush=True)
     print(f"full height over a quarter of it: {found[CASES[0][0]] / found[CASES[-1][0]]:.2f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"peak_mib": found}, indent=2) + "\n")
+    report({"peak_mib": found}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ python benchmarks/prediction.py --model results/model/fold-0 --rasters results/r
 The image is a mosaic of the rasters, each second one mirrored, so that its edges fit. Each
 method runs in a process of its own, in turns, after a pass over a corner that does not
 count; the fastest of its rounds counts. The peers get the image as a tensor in memory and
-leave their mask there; poreseg reads a raster and writes one. IoU is that of the masks
-with the mask of one pass over the whole image in fp32.
+leave their mask there; poreseg reads a raster and writes one. IoU is that of a mask with the
+mask of one pass over the whole image, by the same engine in the same precision (what the
+stitching costs), and by torch in fp32 (what stitching and precision cost).
 
 The peers: MONAI's sliding_window_inference with its gaussian weights, with windows of the
 training crop and of poreseg's size; nnU-Net's settings (half a window's overlap, gaussian
@@ -21,15 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import peak_mib, report
+from common import mosaic_strips, peak_mib, report
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -52,8 +52,13 @@ PEERS = {  # name: window, overlap, windows at a time, precision, channels last,
     "nnU-Net's settings, 512 px, autocast": (512, 0.5, 1, "auto", False, "gaussian"),
     "loop over tiles, 256 px, fp32": (256, 0.0, 4, "32-true", False, "constant"),
 }
-WHOLE = "whole image, fp32"
 OURS, OURS_ON_TORCH = "poreseg", "poreseg, torch as its engine"
+WHOLE, WHOLE_SAME, WHOLE_OURS = (
+    "whole image, fp32",
+    "whole image, same precision",
+    "whole image, poreseg's engine",
+)
+WHOLES = {WHOLE: "32-true", WHOLE_SAME: "auto"}  # precision
 
 
 class Timed:
@@ -71,25 +76,9 @@ class Timed:
 
 
 def mosaic(rasters: list[Path], path: Path, height: int, width: int) -> None:
-    """Write an image of a size from rasters, side by side, each second one mirrored."""
-    rows: list[NDArray[np.uint8]] = []
-    images = _shown(rasters)
-    while sum(len(row) for row in rows) < height:
-        row: list[NDArray[np.uint8]] = []
-        while sum(part.shape[1] for part in row) < width:
-            part = next(images)
-            row.append(part[:, ::-1] if len(row) % 2 else part)
-        low = min(len(part) for part in row)
-        joined = np.concatenate([part[:low] for part in row], axis=1)[:, :width]
-        rows.append(joined[::-1] if len(rows) % 2 else joined)
-    image = np.concatenate(rows)[:height]
+    """Write an image of a size, see `mosaic_strips`."""
+    image = np.concatenate([pixels for _, pixels in mosaic_strips(rasters, height, width)])
     write_raster(path, np.moveaxis(image, -1, 0), tags={"LOW": 0, "HIGH": 255})
-
-
-def _shown(rasters: list[Path]) -> Iterator[NDArray[np.uint8]]:
-    for path in cycle(rasters):
-        with open_raster(path) as raster:
-            yield raster.shown()
 
 
 def ours(model: Predictor, raster: Path) -> tuple[Callable[[], NDArray[np.bool_]], Timed]:
@@ -105,6 +94,24 @@ def ours(model: Predictor, raster: Path) -> tuple[Callable[[], NDArray[np.bool_]
     return run, timed
 
 
+def whole(model: Predictor, raster: Path) -> Callable[[], NDArray[np.bool_]]:
+    """One pass over the whole image by poreseg's engine."""
+    with open_raster(raster) as source:
+        pixels = source.rgb8()[None]
+    return lambda: model.probabilities(pixels)[0] >= model.card["threshold"]
+
+
+def reference_of(method: str) -> str:
+    """The pass over the whole image with a method's engine and precision."""
+    if method in (OURS, WHOLE_OURS):
+        return WHOLE_OURS
+    return (
+        WHOLE_SAME
+        if method in (OURS_ON_TORCH, WHOLE_SAME) or PEERS.get(method, ("",) * 6)[3] == "auto"
+        else WHOLE
+    )
+
+
 def peer(name: str, model: Path, raster: Path) -> Callable[[], NDArray[np.bool_]]:
     """A prediction by a peer."""
     from monai.inferers import sliding_window_inference
@@ -112,8 +119,8 @@ def peer(name: str, model: Path, raster: Path) -> Callable[[], NDArray[np.bool_]
     loaded = load_model(model, CPU)
     with open_raster(raster) as source:
         pixels = torch.from_numpy(source.rgb8()).permute(2, 0, 1)[None]
-    if name == WHOLE:
-        window, overlap, batch, precision, last, mode = 0, 0.0, 1, "32-true", True, "constant"
+    if name in WHOLES:
+        window, overlap, batch, precision, last, mode = 0, 0.0, 1, WHOLES[name], True, "constant"
     else:
         window, overlap, batch, precision, last, mode = PEERS[name]
     form = torch.channels_last if last else torch.contiguous_format
@@ -142,6 +149,8 @@ def measure(method: str, model: Path, raster: Path, mask: Path, threads: int) ->
         engine = load(model, threads) if method == OURS else load_model(model, CPU)
         ours(engine, corner)[0]()
         run, timed = ours(engine, raster)
+    elif method == WHOLE_OURS:
+        run = whole(load(model, threads), raster)
     else:
         peer(method, model, corner)()
         run = peer(method, model, raster)
@@ -174,7 +183,7 @@ def main() -> None:
         print(json.dumps(measure(given.method, given.model, image, mask, given.threads)))
         return
 
-    methods = [WHOLE, OURS, OURS_ON_TORCH, *PEERS]
+    methods = [*WHOLES, WHOLE_OURS, OURS, OURS_ON_TORCH, *PEERS]
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -189,22 +198,25 @@ def main() -> None:
             new = json.loads(run.stdout.splitlines()[-1])
             if method not in found or new["seconds"] < found[method]["seconds"]:
                 found[method] = new
-        reference = np.load(folder / f"{WHOLE}.npy")
-        for method in methods:
-            mask = np.load(folder / f"{method}.npy")
-            found[method]["iou_vs_whole"] = (mask & reference).sum() / (mask | reference).sum()
+        masks = {method: np.load(folder / f"{method}.npy") for method in methods}
+    for method, mask in masks.items():
+        for key, reference in (("iou_vs_whole", reference_of(method)), ("iou_vs_fp32", WHOLE)):
+            both, either = mask & masks[reference], mask | masks[reference]
+            found[method][key] = float(both.sum() / either.sum())
 
     mpx = given.height * given.width / 1e6
     print(
-        f"{given.width} x {given.height} px, pore {reference.mean():.1%}, {given.threads} threads"
+        f"{given.width} x {given.height} px, pore {masks[WHOLE].mean():.1%}, {given.threads} threads"
     )
-    print(f"{'method':38} {'Mpx/s':>6} {'ratio':>6} {'peak MiB':>9} {'IoU':>7} {'forward':>8}")
+    print(
+        f"{'method':38} {'Mpx/s':>6} {'ratio':>6} {'peak MiB':>9} {'IoU':>7} {'vs fp32':>8} {'forward':>8}"
+    )
     for method, about in found.items():
         about["mpx_per_s"] = mpx / about["seconds"]
         share = "" if about["forward_share"] is None else f"{about['forward_share']:.0%}"
         ratio = about["seconds"] / found[OURS]["seconds"]
         print(f"{method:38} {about['mpx_per_s']:6.2f} {ratio:6.2f} {about['peak_mib']:9}"
-              f" {about['iou_vs_whole']:7.4f} {share:>8}")  # fmt: skip
+              f" {about['iou_vs_whole']:7.4f} {about['iou_vs_fp32']:8.4f} {share:>8}")  # fmt: skip
     half, quarter = (
         [found[m] for m in PEERS if m.startswith("MONAI") and way in m] for way in ("0.50", "0.25")
     )
@@ -212,7 +224,7 @@ def main() -> None:
         "ratio_monai_fp32_050": min(m["seconds"] for m in half) / found[OURS]["seconds"],
         "ratio_monai_same_025": min(m["seconds"] for m in quarter) / found[OURS]["seconds"],
         "forward_share": found[OURS]["forward_share"], "iou_vs_whole": found[OURS]["iou_vs_whole"],
-        "monai_iou_vs_whole": max(m["iou_vs_whole"] for m in half + quarter), "methods": found,
+        "monai_iou_vs_whole": max(m["iou_vs_whole"] for m in quarter), "methods": found,
     }, given.json)  # fmt: skip
 
 
