@@ -126,6 +126,23 @@ rule augment:
         "workflow/scripts/augment.py"
 
 
+rule baseline:
+    input:
+        rasters=expand(at("rasters/{image}.tif"), image=plan.study.labelled),
+        labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
+        sources=sources("baseline"),
+    output:
+        table=at("baselines.csv"),
+    log:
+        at("logs/baseline.log"),
+    threads: workflow.cores
+    params:
+        settings=plan.settings("baseline"),
+        split=plan.split_table(),
+    script:
+        "workflow/scripts/baseline.py"
+
+
 rule encoder:
     input:
         file=plan.params.encoder.file or [],
@@ -210,8 +227,8 @@ rule evaluate:
     input:
         masks=expand(at("masks/{image}.tif"), image=plan.study.labelled),
         probabilities=expand(at("probabilities/{image}.tif"), image=plan.study.labelled),
-        rasters=expand(at("rasters/{image}.tif"), image=plan.study.labelled),
         labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
+        baselines=at("baselines.csv"),
         encoder_card=at("encoder/encoder.json"),
         sources=sources("evaluate"),
     output:

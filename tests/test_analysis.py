@@ -16,7 +16,14 @@ from pytest import MonkeyPatch
 from rasterio.features import rasterize
 from scipy.ndimage import gaussian_filter
 
-from poreseg.analysis.baselines import otsu, otsu_pores
+from poreseg.analysis.baselines import (
+    OTSU_WAYS,
+    SAUVOLA_WAYS,
+    learned,
+    otsu_pores,
+    thresholded,
+)
+from poreseg.analysis.forest import features
 from poreseg.analysis.morphometry import (
     describe,
     measure,
@@ -26,6 +33,7 @@ from poreseg.analysis.morphometry import (
 )
 from poreseg.analysis.report import FALSE, MISSED, differences
 from poreseg.images.raster import open_raster, write_raster
+from poreseg.images.windows import Window
 from poreseg.prediction.segment import BLUE, find_pores, paint, segment
 
 
@@ -215,14 +223,63 @@ def test_half_of_the_area_is_in_larger_pores():
 
 
 @pytest.mark.parametrize("dark", [True, False])
-def test_otsu_finds_the_polarity_on_training_images(tmp_path, dark):
-    label = np.zeros((40, 40), np.uint8)
-    label[10:20, 10:30] = 1
-    gray = np.where((label == 1) == dark, 40, 180).astype(np.uint8)
-    ingest_array(tmp_path / "r.tif", gray)
-    write_raster(tmp_path / "l.tif", label)
-    found = otsu([tmp_path / "r.tif"] * 2, [tmp_path / "l.tif"] * 2, [True, False])
+@pytest.mark.parametrize("ways", [OTSU_WAYS, SAUVOLA_WAYS], ids=["otsu", "sauvola"])
+def test_thresholds_find_the_polarity_on_training_images(tmp_path, dark, ways):
+    label = np.zeros((120, 120), np.uint8)
+    label[10:20, 10:30] = label[70:80, 40:55] = 1
+    draw(tmp_path, "a", np.where((label == 1) == dark, 40, 180), label)
+    found = thresholded([tmp_path / "a.tif"] * 2, [tmp_path / "label-a.tif"] * 2, [True, False], ways)  # fmt: skip
     assert [counts.iou for counts in found] == [1, 1]
+
+
+def draw(folder, name, gray, label):
+    ingest_array(folder / f"{name}.tif", np.asarray(gray, np.uint8))
+    write_raster(folder / f"label-{name}.tif", np.asarray(label, np.uint8))
+
+
+def test_a_local_threshold_sees_through_shading(tmp_path):
+    label = np.zeros((200, 200), np.uint8)
+    label[20:30, 20:180:20] = label[150:160, 20:180:20] = 1
+    shaded = np.linspace(60, 220, 200)[:, None] * np.where(label == 1, 0.6, 1.0)
+    draw(tmp_path, "a", shaded, label)
+    files = [tmp_path / "a.tif"], [tmp_path / "label-a.tif"], [True]
+    (by_otsu,), (by_sauvola,) = (thresholded(*files, ways) for ways in (OTSU_WAYS, SAUVOLA_WAYS))
+    assert by_otsu.iou < 0.3
+    assert by_sauvola.iou > 0.9
+
+
+def test_a_forest_learns_texture_but_nothing_from_the_image_it_is_scored_on(tmp_path):
+    """Two materials whose looks are swapped: who has seen one is wrong on the other."""
+    random = np.random.default_rng(0)
+    label = np.zeros((160, 160), np.uint8)
+    label[30:70, 20:80] = label[90:140, 90:150] = 1
+    smooth, rough = np.full(label.shape, 120), random.choice([60, 180], label.shape)
+    for name, pore, matrix in [("a", rough, smooth), ("b", smooth, rough)]:
+        draw(tmp_path, name, np.where(label == 1, pore, matrix), label)
+    files = [tmp_path / f"{n}.tif" for n in "ab"], [tmp_path / f"label-{n}.tif" for n in "ab"]
+    how = {"threads": 1, "pixels": 1000, "trees": 10, "seed": 0}
+    seen = learned(*files, [["a", "train", None], ["b", "test", None]], **how)
+    assert seen[0].iou > 0.8 > 0.3 > seen[1].iou
+    apart = learned(*files, [["a", "validation", 0], ["b", "validation", 1]], **how)
+    assert max(counts.iou for counts in apart) < 0.3
+
+
+def test_a_forest_that_never_saw_a_pore_finds_none(tmp_path):
+    draw(tmp_path, "a", np.arange(10_000).reshape(100, 100) % 251, np.zeros((100, 100)))
+    (found,) = learned([tmp_path / "a.tif"], [tmp_path / "label-a.tif"], [["a", "train", None]],
+                       threads=1, pixels=100, trees=2, seed=0)  # fmt: skip
+    assert (found.true_pore, found.false_pore, found.true_matrix) == (0, 0, 10_000)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_features_of_a_window_are_those_of_the_whole(tmp_path, bands):
+    pixels = np.random.default_rng(0).integers(0, 255, (bands, 300, 260), np.uint8)
+    ingest_array(tmp_path / "r.tif", pixels)
+    window = Window(110, 90, 60, 70)
+    with open_raster(tmp_path / "r.tif") as raster:
+        whole, part = features(raster, raster.frame), features(raster, window)
+    assert part.shape == (60, 70, 3 * 20)
+    np.testing.assert_allclose(part, whole[window.slices], atol=1e-4)
 
 
 def test_otsu_of_an_empty_frame_finds_nothing():

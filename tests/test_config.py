@@ -7,7 +7,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from poreseg.analysis import evaluate, morphometry
+from poreseg.analysis import baselines, evaluate, morphometry
 from poreseg.analysis import report as report_module
 from poreseg.config import Params, check_params, read_params
 from poreseg.errors import PoresegError
@@ -20,7 +20,8 @@ from poreseg.split import split_study
 
 FUNCTIONS = {
     "split": split_study, "ingest": ingest.ingest, "rasterise": rasterise.rasterise,
-    "tile": tiles.tile, "augment": augment.write_pipeline, "encoder": encoder.prepare_encoder,
+    "tile": tiles.tile, "augment": augment.write_pipeline,
+    "baseline": baselines.baseline, "encoder": encoder.prepare_encoder,
     "train": train.train, "predict": predict.predict_with, "segment": segment.segment,
     "evaluate": evaluate.evaluate, "measure": morphometry.measure, "report": report_module.report,
 }  # fmt: skip

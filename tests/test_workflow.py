@@ -56,7 +56,8 @@ def test_the_build_ends_by_saying_where_things_are(project):
 def test_metrics_hold_what_they_promise(results):
     metrics = json.loads((results / "metrics.json").read_text())
     assert [metrics[role]["images"] for role in ("train", "validation", "test")] == [3, 1, 2]
-    for scores in (metrics, metrics["baselines"]["otsu"]):
+    assert set(metrics["baselines"]) == {"otsu", "sauvola", "random_forest"}
+    for scores in (metrics, *metrics["baselines"].values()):
         for role in ("train", "validation", "test"):
             assert {"iou_mean", "iou_ci95", "iou_pooled", "dice_mean", "images"} <= set(
                 scores[role]
@@ -107,7 +108,7 @@ assert run.data.tags["data_hash"] == "{card["data_hash"]}"
 assert run.data.tags["encoder"] == "tu-tf_efficientnet_lite0"
 curve = client.get_metric_history(run.info.run_id, "validation_iou")
 assert [point.step for point in curve] == [6, 12], curve
-assert "unet.test.iou_mean" in run.data.metrics and "otsu.test.iou_mean" in run.data.metrics
+assert "unet.test.iou_mean" in run.data.metrics and "random_forest.test.iou_mean" in run.data.metrics
 overlays = [f.path for f in client.list_artifacts(run.info.run_id, "overlays")]
 assert len(overlays) == 7, overlays
 models = mlflow.search_logged_models(

@@ -107,6 +107,12 @@ class Segment(Section):
     min_area_px: Annotated[int, Field(ge=0)]
 
 
+class Baseline(Section):
+    pixels: Positive
+    trees: Positive
+    seed: int
+
+
 class Evaluate(Section):
     resamples: Annotated[int, Field(ge=100)]
     seed: int
@@ -128,6 +134,7 @@ class Params(Section):
     rasterise: Rasterise
     tile: Tile
     augment: Augment
+    baseline: Baseline
     encoder: Encoder
     train: Train
     predict: Predict

@@ -9,6 +9,10 @@ from scipy.stats import bootstrap
 
 from poreseg.classes import PORE, UNKNOWN
 
+METHODS = {  # baselines, and what they are called
+    "otsu": "Otsu's threshold", "sauvola": "Sauvola's local threshold", "random_forest": "random forest",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Counts:

@@ -14,6 +14,7 @@ from poreseg.config import check_params
 from poreseg.demo import study as demo
 from poreseg.errors import PoresegError, told_in_one_line
 from poreseg.files import TEMPORARY, read_json, write_json
+from poreseg.metrics import METHODS
 from poreseg.split import split_study
 
 USER_STUDY = Path("data/raw")
@@ -169,8 +170,11 @@ def summary(results: Path | str) -> str:
     lines += [f"  masks  {results / 'masks'}/  (pores in blue: {results / 'overlays'}/)"]
     for role in ("train", "validation", "test"):
         lines.append(f"  {_score_line(role, scores[role])}")
-    otsu = scores["baselines"]["otsu"]["test"]["iou_mean"]
-    lines.append(f"  Otsu's threshold on the test images: {_figure(otsu)}")
+    beside = [
+        f"{METHODS[method]} {_figure(found['test']['iou_mean'])}"
+        for method, found in scores["baselines"].items()
+    ]
+    lines.append(f"  on the test images without a network: {', '.join(beside)}")
     return "\n".join(lines)
 
 

@@ -140,7 +140,7 @@ def track(
     summary = read_json(metrics)
     figures = {
         f"{kind}.{role}.{key}": value
-        for kind, found in [("unet", summary), ("otsu", summary["baselines"]["otsu"])]
+        for kind, found in [("unet", summary), *summary["baselines"].items()]
         for role in ("train", "validation", "test")
         for key, value in found[role].items()
         if isinstance(value, float)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from poreseg.analysis.baselines import otsu
+from poreseg.analysis.baselines import read_baselines
 from poreseg.classes import PORE, UNKNOWN
 from poreseg.files import read_json, write_json
 from poreseg.images.raster import open_raster
@@ -22,8 +22,8 @@ STEPS = 100  # of the probability, in the threshold curve
 def evaluate(
     masks: Sequence[Path | str],
     probabilities: Sequence[Path | str],
-    rasters: Sequence[Path | str],
     labels: Sequence[Path | str],
+    baselines: Path | str,
     encoder_card: Path | str,
     metrics: Path | str,
     scores: Path | str,
@@ -37,11 +37,13 @@ def evaluate(
 
     Parameters
     ----------
-    masks, probabilities, rasters, labels
+    masks, probabilities, labels
         Of the labelled images, in the order of `split`.
+    baselines
+        What the verb baseline wrote.
     metrics
-        JSON to write: for train, validation and test, and the same under
-        baselines.otsu, means over images with a bootstrap interval, and pooled scores.
+        JSON to write: for train, validation and test, and the same for each of the
+        baselines, means over images with a bootstrap interval, and pooled scores.
         An undefined figure is null.
     scores
         CSV to write, one row an image, with its counts.
@@ -54,7 +56,7 @@ def evaluate(
     """
     roles = [role for _, role, _ in split]
     found = [_score(mask, label) for mask, label in zip(masks, labels, strict=True)]
-    baseline = otsu(rasters, labels, [role != "test" for role in roles])
+    beside = read_baselines(baselines)
     how = {"resamples": resamples, "seed": seed}
 
     def by_role(counts: Sequence[Counts]) -> dict[str, Any]:
@@ -66,17 +68,16 @@ def evaluate(
     encoder = read_json(encoder_card)
     summary: dict[str, Any] = {
         **by_role(found),
-        "baselines": {"otsu": by_role(baseline)},
+        "baselines": {method: by_role(counts) for method, counts in beside.items()},
         "encoder": encoder["name"],
         "encoder_weights": encoder["source"],
         "encoder_wanted": encoder["wanted"],
     }
-    table = pd.DataFrame(
-        [
-            _row(*item)
-            for item in zip([name for name, _, _ in split], roles, found, baseline, strict=True)
-        ]
-    )
+    table = pd.DataFrame([
+        _row(name, role, counts) for (name, role, _), counts in zip(split, found, strict=True)
+    ])  # fmt: skip
+    for method, scored in beside.items():
+        table[f"{method}_iou"] = [counts.iou for counts in scored]
     write_table(scores, table)
     write_table(curve, threshold_curve(probabilities, labels, roles))
     write_json(metrics, summary)
@@ -87,11 +88,11 @@ def _score(mask: Path | str, label: Path | str) -> Counts:
         return count(predicted.band() == PORE, truth.band())
 
 
-def _row(name: str, role: str, counts: Counts, baseline: Counts) -> Mapping[str, Any]:
+def _row(name: str, role: str, counts: Counts) -> Mapping[str, Any]:
     return {
         "image": name, "role": role, "iou": counts.iou, "dice": counts.dice,
         "precision": counts.precision, "recall": counts.recall,
-        "porosity": counts.porosity, "label_porosity": counts.label_porosity, "otsu_iou": baseline.iou,
+        "porosity": counts.porosity, "label_porosity": counts.label_porosity,
         "true_pore_px": counts.true_pore, "false_pore_px": counts.false_pore,
         "missed_pore_px": counts.missed_pore, "true_matrix_px": counts.true_matrix,
     }  # fmt: skip

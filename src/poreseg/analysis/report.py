@@ -19,6 +19,7 @@ from poreseg.analysis.evaluate import ROLES
 from poreseg.classes import PORE, UNKNOWN
 from poreseg.files import read_json, write_text
 from poreseg.images.raster import Raster, open_raster
+from poreseg.metrics import METHODS
 from poreseg.prediction.segment import BLUE, paint
 from poreseg.tables import read_table
 
@@ -85,8 +86,10 @@ def report(
     template = files("poreseg.analysis").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["figure"], environment.filters["percent"] = _figure, _percent
+    found = read_json(metrics)
+    kinds = [("U-Net", found), *((METHODS[m], scored) for m, scored in found["baselines"].items())]
     html = environment.from_string(template).render(
-        study=study, metrics=read_json(metrics), roles=ROLES, images=images,
+        study=study, metrics=found, kinds=kinds, methods=METHODS, roles=ROLES, images=images,
         cards=[read_json(card) for card in cards],
         learning=_svg(_learning_curves, histories), thresholds=_svg(_threshold_curve, curve),
         sizes=_svg(_size_curve, sizes), sheet=_embedded(Image.open(sheet), 1200),
