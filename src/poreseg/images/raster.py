@@ -183,9 +183,18 @@ class Raster:
 
 def to_rgb8(bands: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """Bands (C, H, W) as (H, W, 3) uint8, black from `low` down and white from `high` up."""
-    scaled = (np.nan_to_num(bands.astype(np.float32)) - low) * (255 / (high - low))
-    rgb = np.moveaxis(np.clip(np.rint(scaled), 0, 255).astype(np.uint8), 0, -1)
+    if bands.dtype in (np.uint8, np.uint16):  # few values: a table is several times faster
+        table = _to_uint8(np.arange(np.iinfo(bands.dtype).max + 1), low, high)
+        shown = table[bands]
+    else:
+        shown = _to_uint8(bands, low, high)
+    rgb = np.moveaxis(shown, 0, -1)
     return np.ascontiguousarray(rgb if len(bands) == 3 else np.repeat(rgb[..., :1], 3, axis=-1))
+
+
+def _to_uint8(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    scaled = (np.nan_to_num(values.astype(np.float32)) - low) * (255 / (high - low))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 @contextmanager
