@@ -18,7 +18,7 @@ FLOW = [  # a module may import only what stands before it
     "labels.registry", "labels.rasterise", "labels.write", "study", "split", "check", "metrics", "lineage",
     "tracking", "learning.encoder", "learning.augment", "learning.dataset",
     "learning.contact_sheet", "learning.losses", "learning.card", "learning.model", "learning.sliding", "learning.train",
-    "prediction.engine", "prediction.predict", "prediction.pores", "prediction.segment", "analysis.forest", "analysis.baselines", "analysis.evaluate",
+    "prediction.engine", "prediction.predict", "prediction.pores", "prediction.segment", "analysis.shapes", "analysis.forest", "analysis.baselines", "analysis.evaluate",
     "analysis.morphometry", "analysis.report", "demo.fields", "demo.looks", "demo.study", "plan",
     "cli",
 ]  # fmt: skip

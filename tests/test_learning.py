@@ -298,7 +298,7 @@ def test_a_label_without_known_pixels_gives_no_nan():
 
 
 def test_the_learning_rate_rises_and_falls_to_nearly_nothing():
-    rates = [schedule(step, 300, 0.1) for step in range(300)]
+    rates = [schedule((step + 0.5) / 300, 0.1) for step in range(300)]
     assert np.argmax(rates) in (29, 30)
     assert rates[-1] < 1e-3
 
@@ -440,7 +440,9 @@ class Dies:
         pass
 
 
-def test_a_killed_training_goes_on_where_it_was(specimen):
+@pytest.fixture
+def trained(specimen):
+    """A function that trains on two small images and gives the history."""
     table = pd.read_csv(specimen / "t.csv")
     both = pd.concat(
         [
@@ -458,22 +460,36 @@ def test_a_killed_training_goes_on_where_it_was(specimen):
             write_raster(specimen / kind / f"{name}.tif", bands, valid=valid, tags=tags)
     prepare(specimen, name="mobilenet_v2", weights="none")
 
-    def run(folder, tracker):
+    def run(folder, tracker, **more):
         train(
             specimen / "tiles.csv", sorted((specimen / "r").iterdir()), sorted((specimen / "l").iterdir()),
             specimen / "p.json", specimen / "w.safetensors", specimen / "card.json",
             specimen / folder / "model", specimen / folder / "history.csv", fold=0,
-            checkpoints=specimen / folder / "checkpoints", threads=1, tracker=tracker, steps=6, batch=2,
+            checkpoints=specimen / folder / "checkpoints", threads=1, tracker=tracker, batch=2,
             pore_share=0.5, learning_rate=1e-3, encoder_rate=1.0, weight_decay=0.0, warmup=0.1, ema=0.5,
             validate_every=2, patience=9, precision="32-true", workers=0, seed=1,
+            **{"steps": 6, "minutes": 60} | more,
         )  # fmt: skip
         return pd.read_csv(specimen / folder / "history.csv")
 
-    straight = run("straight", Dies(at=-1))
+    return run
+
+
+def test_a_killed_training_goes_on_where_it_was(trained, specimen):
+    straight = trained("straight", Dies(at=-1))
     with pytest.raises(KeyboardInterrupt):
-        run("killed", Dies(at=2))
+        trained("killed", Dies(at=2))
     assert not (specimen / "killed" / "model").exists()
-    resumed = run("killed", Dies(at=-1))
+    resumed = trained("killed", Dies(at=-1))
     assert resumed["step"].tolist() == [2, 4, 6]
     pd.testing.assert_frame_equal(straight, resumed, rtol=1e-3)
     assert not list((specimen / "killed" / "checkpoints").rglob("*.ckpt"))
+
+
+def test_a_training_out_of_time_ends_with_a_finished_schedule(trained, specimen):
+    history = trained("short", Dies(at=-1), steps=10_000, minutes=0.03)
+    last = history.iloc[-1]
+    assert 1 < last["step"] < 10_000
+    assert last["learning_rate"] < history["learning_rate"].max() / 20
+    card = json.loads((specimen / "short" / "model" / "poreseg.json").read_text())
+    assert card["steps"] == last["step"]

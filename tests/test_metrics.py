@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from poreseg.analysis.evaluate import threshold_curve
+from poreseg.analysis.shapes import boundary_iou, object_f1
 from poreseg.images.raster import write_raster
 from poreseg.metrics import Counts, count, interval, mean, summarise
 
@@ -74,3 +75,39 @@ def test_the_threshold_curve_is_the_iou_at_that_threshold(tmp_path):
     for threshold in (0.05, 0.5, 0.87):
         row = curve[np.isclose(curve["threshold"], threshold)]
         assert row["iou_pooled"].item() == pytest.approx(count(probability >= threshold, label).iou)
+
+
+# outlines and single pores
+
+
+def squares(*places, side=8, shape=(40, 40)):
+    mask = np.zeros(shape, bool)
+    for row, col in places:
+        mask[row : row + side, col : col + side] = True
+    return mask
+
+
+def test_boundary_iou_by_hand():
+    """Rings of 48 px; moved by one column they share 4 rows of 7 px and 4 rows of 2."""
+    label = squares((10, 10)).astype(np.uint8)
+    assert boundary_iou(label == 1, label) == 1
+    assert boundary_iou(squares((10, 11)), label) == 36 / (48 + 48 - 36)
+
+
+def test_a_pore_cut_by_the_border_or_the_unknown_has_no_outline_there():
+    label = np.zeros((20, 20), np.uint8)
+    label[:, :10] = 1
+    assert boundary_iou(label == 1, label) == 1
+    wider = label.copy()
+    wider[:, 10:] = 255
+    assert boundary_iou(np.ones((20, 20), bool), wider) is None
+
+
+def test_object_f1_by_hand():
+    label = squares((2, 2), (20, 2), (2, 20)).astype(np.uint8)
+    assert object_f1(label == 1, label) == 1
+    found = squares((2, 2), (20, 5), (30, 30))  # one hit, one that shares 40 of 88, one false
+    assert object_f1(found, label) == pytest.approx(2 * 1 / (3 + 3))
+    label[30:, 30:] = 255
+    assert object_f1(found, label) == pytest.approx(2 * 1 / (2 + 3))
+    assert object_f1(np.zeros((4, 4), bool), np.zeros((4, 4), np.uint8)) is None

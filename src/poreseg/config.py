@@ -74,12 +74,13 @@ class Encoder(Section):
 
 class Train(Section):
     steps: Positive
+    minutes: Annotated[float, Field(gt=0)]
     batch: Positive
     pore_share: Fraction
     learning_rate: Annotated[float, Field(gt=0)]
     encoder_rate: Annotated[float, Field(ge=0)]
     weight_decay: Annotated[float, Field(ge=0)]
-    warmup: Fraction
+    warmup: Annotated[float, Field(ge=0, lt=1)]
     ema: Annotated[float, Field(ge=0, lt=1)]
     validate_every: Positive
     patience: Positive

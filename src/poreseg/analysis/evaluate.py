@@ -1,6 +1,6 @@
 """Evaluate: how good it is, on stitched images, for those that taught, chose and judge."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from poreseg.analysis.baselines import read_baselines
+from poreseg.analysis.shapes import boundary_iou, object_f1
 from poreseg.classes import PORE, UNKNOWN
 from poreseg.files import read_json, write_json
 from poreseg.images.raster import open_raster
@@ -46,7 +47,8 @@ def evaluate(
         baselines, means over images with a bootstrap interval, and pooled scores.
         An undefined figure is null.
     scores
-        CSV to write, one row an image, with its counts.
+        CSV to write, one row an image, with its counts, and how well outlines and single
+        pores are found.
     curve
         CSV to write: pooled IoU by threshold, for each role.
     split
@@ -55,7 +57,13 @@ def evaluate(
     The other parameters are the `evaluate` section of params.yaml.
     """
     roles = [role for _, role, _ in split]
-    found = [_score(mask, label) for mask, label in zip(masks, labels, strict=True)]
+    found, rows = [], []
+    for (name, role, _), mask, label in zip(split, masks, labels, strict=True):
+        with open_raster(mask) as predicted, open_raster(label) as truth:
+            pore, known = predicted.band() == PORE, truth.band()
+        found.append(count(pore, known))
+        shapes = {"boundary_iou": boundary_iou(pore, known), "object_f1": object_f1(pore, known)}
+        rows.append(_row(name, role, found[-1]) | shapes)
     beside = read_baselines(baselines)
     how = {"resamples": resamples, "seed": seed}
 
@@ -73,9 +81,7 @@ def evaluate(
         "encoder_weights": encoder["source"],
         "encoder_wanted": encoder["wanted"],
     }
-    table = pd.DataFrame([
-        _row(name, role, counts) for (name, role, _), counts in zip(split, found, strict=True)
-    ])  # fmt: skip
+    table = pd.DataFrame(rows)
     for method, scored in beside.items():
         table[f"{method}_iou"] = [counts.iou for counts in scored]
     write_table(scores, table)
@@ -83,12 +89,7 @@ def evaluate(
     write_json(metrics, summary)
 
 
-def _score(mask: Path | str, label: Path | str) -> Counts:
-    with open_raster(mask) as predicted, open_raster(label) as truth:
-        return count(predicted.band() == PORE, truth.band())
-
-
-def _row(name: str, role: str, counts: Counts) -> Mapping[str, Any]:
+def _row(name: str, role: str, counts: Counts) -> dict[str, Any]:
     return {
         "image": name, "role": role, "iou": counts.iou, "dice": counts.dice,
         "precision": counts.precision, "recall": counts.recall,

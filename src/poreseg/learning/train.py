@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def train(
     threads: int,
     tracker: Silent,
     steps: int,
+    minutes: float,
     batch: int,
     pore_share: float,
     learning_rate: float,
@@ -89,7 +91,7 @@ def train(
     The other parameters are the `train` section of params.yaml.
     """
     settings = {
-        "steps": steps, "batch": batch, "pore_share": pore_share, "learning_rate": learning_rate,
+        "steps": steps, "minutes": minutes, "batch": batch, "pore_share": pore_share, "learning_rate": learning_rate,
         "encoder_rate": encoder_rate, "weight_decay": weight_decay, "warmup": warmup, "ema": ema,
         "validate_every": validate_every, "seed": seed, "fold": fold,
     }  # fmt: skip
@@ -138,7 +140,7 @@ def train(
     made_of = [tiles, *rasters, *labels, *sorted(Path(__file__).parent.glob("*.py"))]
     key = digest([card["params_hash"], [sha256(path) for path in made_of]])
     store = Path(checkpoints) / key[:16] / "last.ckpt"
-    step, best, stale, rows = 0, -1.0, 0, []
+    step, spent, best, stale, rows = 0, 0.0, -1.0, 0, []
     best_weights = {key: value.clone() for key, value in network.state_dict().items()}
     if store.is_file():
         saved = torch.load(store, map_location=fabric.device, weights_only=True)
@@ -146,10 +148,11 @@ def train(
         optimizer.load_state_dict(saved["optimizer"])
         average.load_state_dict(saved["average"])
         step, best, stale, rows = saved["step"], saved["best"], saved["stale"], saved["rows"]
-        best_weights = saved["best_weights"]
+        spent, best_weights = saved["seconds"], saved["best_weights"]
         for row in rows:
             record(tracker, row)
-    left = range(step * batch, steps * batch) if stale < patience else range(0)
+    finished = stale >= patience or step >= steps or spent >= 60 * minutes
+    left = range(0) if finished else range(step * batch, steps * batch)
     todo = torch.utils.data.Subset(crops, left)
     loader = fabric.setup_dataloaders(
         DataLoader(todo, batch, num_workers=workers, persistent_workers=workers > 0), use_distributed_sampler=False
@@ -163,9 +166,12 @@ def train(
         loader, desc=f"train fold {fold}", initial=step, total=steps, unit="step", mininterval=2
     )
     loss_sum, seen, counts = torch.zeros((), device=fabric.device), 0, Counts()
+    began = time.monotonic() - spent
     for images, label in bar:
         wrapped.train()
-        rate = learning_rate * schedule(step, steps, warmup)
+        spent = time.monotonic() - began
+        progress = max((step + 0.5) / steps, spent / (60 * minutes))
+        rate = learning_rate * schedule(progress, warmup)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         logits = wrapped(normalise(images, encoder["mean"], encoder["std"]))
@@ -177,7 +183,8 @@ def train(
         average.update_parameters(network)
         step, seen, loss_sum = step + 1, seen + 1, loss_sum + loss.detach()
         counts += count((logits[:, 0] > 0).cpu().numpy(), label.cpu().numpy())
-        if step % validate_every and step < steps:
+        finished = step == steps or progress >= 1
+        if step % validate_every and not finished:
             continue
 
         # choose
@@ -200,15 +207,21 @@ def train(
         save_checkpoint(store, {
             "network": network.state_dict(), "optimizer": optimizer.state_dict(),
             "average": average.state_dict(), "step": step, "best": best, "stale": stale, "rows": rows,
+            "seconds": time.monotonic() - began,
             "best_weights": best_weights,
         })  # fmt: skip
-        if stale >= patience:
+        if finished or stale >= patience:
             break
     bar.close()
 
     # keep the best
     network.load_state_dict(best_weights)
-    card |= {"validation_iou": best, "steps": step, "precision": chosen}
+    card |= {
+        "validation_iou": best,
+        "steps": step,
+        "minutes": round(spent / 60, 2),
+        "precision": chosen,
+    }
     with whole(model) as folder:
         save_model(folder, Model(network, card))
     write_table(history, pd.DataFrame(rows))
@@ -220,16 +233,15 @@ def train(
     shutil.rmtree(store.parent, ignore_errors=True)
 
 
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate: up in a line, down in a cosine, ending near 0.
+def schedule(progress: float, warmup: float) -> float:
+    """Share of the peak learning rate: up in a line, down in a cosine to 0.
 
-    >>> [round(schedule(s, 10, 0.2), 2) for s in range(10)]
-    [0.5, 1.0, 1.0, 0.96, 0.85, 0.69, 0.5, 0.31, 0.15, 0.04]
+    >>> [round(schedule(p / 10, 0.2), 2) for p in range(11)]
+    [0.0, 0.5, 1.0, 0.96, 0.85, 0.69, 0.5, 0.31, 0.15, 0.04, 0.0]
     """
-    rising = max(1, round(steps * warmup))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (min(progress, 1) - warmup) / (1 - warmup)))
 
 
 def record(tracker: Silent, row: Mapping[str, Any]) -> None:

@@ -1,0 +1,214 @@
+"""IoU of poreseg and of its baselines on real studies, through the real pipeline.
+
+python benchmarks/accuracy.py DATA WORK [--protocols NAME ...] [--seeds 1 2 3]
+    [--methods 'NAME={"train": {"steps": 300}}' ...] [--table docs/accuracy]
+
+DATA holds studies (folders of images/, labels/, samples.csv) and WORK gets a folder a run;
+what is there already is not run again, so that the benchmark goes on where it was stopped.
+A method is a change of params.yaml, as JSON; `default` is none. Protocols:
+
+- `mixed17`: as samples.csv splits it;
+- `thinsection`, `fdm-photo`, `mudrock-sem`: three folds of specimens, each image scored once
+  by a model that has seen none of its specimen, not even to choose by;
+- `sandstone-ct`: slices 0 to 150 teach, 250 to 400 judge; of one core, so this flatters;
+- `without-NAME`: all studies but one teach, that one judges;
+- `labels-N`: mixed17 with the first N training images alone (N of 2, 4, 8).
+
+Writes runs.csv (one row an image, run and method) and TABLE.csv and TABLE.md: means over
+images, each the mean of its seeds, with 95 % bootstrap intervals over specimens.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from poreseg.config import read_params
+from poreseg.files import digest, read_json, write_text
+from poreseg.metrics import METHODS, Counts
+from poreseg.split import split_study
+from poreseg.study import Sample, read_study
+
+ROOT = Path(__file__).parents[1]
+FOLDED, FOLDS = ("thinsection", "fdm-photo", "mudrock-sem"), 3
+STUDIES = (*FOLDED, "sandstone-ct")
+CURVE = (2, 4, 8)  # training images; two are the fewest that one can be held out of
+COUNTS = ("true_pore_px", "false_pore_px", "missed_pore_px", "true_matrix_px")
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image with its label, and what it is for: "train" or "test"."""
+
+    study: str
+    sample: Sample
+    role: str
+
+
+def protocols(data: Path) -> dict[str, list[list[Item]]]:
+    """Splits of each protocol; more than one where the images take turns as test images."""
+    found = {"mixed17": [_items(data, "mixed17")]}
+    for study in FOLDED:
+        if (data / study).is_dir():
+            found[study] = list(_folded(data, study))
+    core = _items(data, "sandstone-ct")
+    found["sandstone-ct"] = [
+        [replace(item, role="train" if slice_ <= 150 else "test")
+         for item in core if (slice_ := int(item.sample.name[-4:])) <= 150 or slice_ >= 250]
+    ]  # fmt: skip
+    for left_out in STUDIES:
+        found[f"without-{left_out}"] = [
+            [replace(item, role="test" if study == left_out else "train")
+             for study in STUDIES for item in _items(data, study)]
+        ]  # fmt: skip
+    mixed = found["mixed17"][0]
+    teaching = [item for item in mixed if item.role == "train"]
+    for number in CURVE:
+        spread = [teaching[i * len(teaching) // number] for i in range(number)]
+        found[f"labels-{number}"] = [spread + [item for item in mixed if item.role == "test"]]
+    return found
+
+
+def _items(data: Path, study: str) -> list[Item]:
+    samples = [sample for sample in read_study(data / study) if sample.labels]
+    return [Item(study, s, "test" if s.role == "test" else "train") for s in samples]
+
+
+def _folded(data: Path, study: str) -> Iterator[list[Item]]:
+    """Each fold once as test images."""
+    items = _items(data, study)
+    drawn = split_study([item.sample for item in items], data / study, by="specimen", test_fraction=0.0,
+                        folds=FOLDS, validation_fraction=0.0, seed=1)  # fmt: skip
+    for fold in range(FOLDS):
+        yield [replace(item, role="test" if drawn[item.sample.name].fold == fold else "train") for item in items]  # fmt: skip
+
+
+def lay_out(items: list[Item], folder: Path) -> None:
+    """A study of links to its files, with the split in samples.csv."""
+    rows = []
+    for item in items:
+        image, label = item.sample.image, item.sample.labels[0]
+        name = f"{item.study}-{image.name}"
+        for kind, path, to in (("images", image, name), ("labels", label, f"{Path(name).stem}{label.suffix}")):  # fmt: skip
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            link = folder / kind / to
+            if not link.is_symlink():
+                link.symlink_to(path.resolve())
+        specimen = f"{item.study}-{item.sample.specimen}"
+        rows.append({"image": name, "specimen": specimen, "split": item.role})
+    write_text(folder / "samples.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def run(items: list[Item], folder: Path, change: dict[str, Any], seed: int) -> pd.DataFrame:
+    """Scores of the images of one run, by the network and by the baselines."""
+    study, results = folder / "study", folder / "results"
+    if not (results / "metrics.json").is_file():
+        lay_out(items, study)
+        params = {**change, "train": {**change.get("train", {}), "seed": seed}}
+        if any(item.study == "sandstone-ct" for item in items):  # its slices are one specimen
+            params["split"] = {**change.get("split", {}), "by": "image"}
+        command = ["snakemake", "--cores", "all", str(results / "metrics.json"), "--config", f"study={study}",
+                   f"results={results}", *(f"{key}={json.dumps(value)}" for key, value in params.items())]  # fmt: skip
+        with (folder / "log.txt").open("w") as log:
+            subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True,
+                           env=os.environ | {"MLFLOW_TRACKING_URI": "none"})  # fmt: skip
+    scores = pd.read_csv(results / "scores.csv")
+    specimens = pd.read_csv(study / "samples.csv")
+    specimens["image"] = [Path(name).stem for name in specimens["image"]]
+    cards = [read_json(path) for path in (results / "model").glob("*/poreseg.json")]
+    return scores.merge(specimens[["image", "specimen"]]).assign(
+        minutes=sum(card["minutes"] for card in cards)
+    )
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a protocol and method, of the test images."""
+    found = []
+    for (protocol, method), group in rows.groupby(["protocol", "method"], sort=False):
+        images = group.groupby(["specimen", "image"], as_index=False)[
+            ["iou", "dice", "boundary_iou", "object_f1", "error", "minutes"]
+        ].mean()
+        low, high = interval(images)
+        pooled = Counts(*(int(group[column].sum()) for column in COUNTS))
+        found.append({
+            "protocol": protocol, "method": method, "seeds": group["seed"].nunique(),
+            "images": len(images), "specimens": images["specimen"].nunique(),
+            "iou": images["iou"].mean(), "low": low, "high": high, "least": images["iou"].min(),
+            "iou_pooled": pooled.iou, "dice": images["dice"].mean(), "boundary_iou": images["boundary_iou"].mean(),
+            "object_f1": images["object_f1"].mean(),
+            "porosity_error": images["error"].mean(), "minutes": images["minutes"].mean(),
+        })  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def interval(images: pd.DataFrame) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean IoU of images, drawing whole specimens."""
+    defined = images.dropna(subset="iou")
+    by_specimen = defined.groupby("specimen")["iou"].agg(["sum", "count"]).to_numpy()
+    random = np.random.default_rng(1)
+    drawn = by_specimen[random.integers(len(by_specimen), size=(RESAMPLES, len(by_specimen)))]
+    means = drawn[..., 0].sum(axis=1) / drawn[..., 1].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def long(scores: pd.DataFrame, method: str, *, baselines: bool) -> pd.DataFrame:
+    """Test images, a row for the network's score and, where asked for, one for each baseline's."""
+    test = scores[scores["role"] == "test"]
+    network = test.assign(method=method, error=(test["porosity"] - test["label_porosity"]).abs())
+    found = [network]
+    if baselines:
+        plain = test[["image", "specimen", "role"]].assign(minutes=0.0)
+        found += [plain.assign(method=name, iou=test[f"{name}_iou"]) for name in METHODS]
+    return pd.concat(found)
+
+
+def main() -> None:
+    """Run what is missing and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--protocols", nargs="+")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--methods", nargs="+", default=["default"])
+    parser.add_argument("--table", type=Path, help="tables to write, without suffix")
+    given = parser.parse_args()
+    known = protocols(given.data)
+    chosen = given.protocols or list(known)
+    if unknown := set(chosen) - set(known):
+        parser.error(f"no protocol {', '.join(unknown)}; known are {', '.join(known)}")
+    shipped = read_params(ROOT / "params.yaml").model_dump(mode="json")
+    rows = []
+    for seed in given.seeds:  # so that a stopped benchmark has something of everything
+        for protocol in chosen:
+            for number, given_method in enumerate(given.methods):
+                method, _, change = given_method.partition("=")
+                for fold, items in enumerate(known[protocol]):
+                    settings = json.loads(change or "{}")
+                    key = digest([shipped, settings, seed])[:8]
+                    folder = given.work.resolve() / f"{protocol}-{fold}-{method}-{key}"
+                    folder.mkdir(parents=True, exist_ok=True)
+                    print(f"{protocol} {fold}, {method}, seed {seed}: ", end="", flush=True)
+                    scores = run(items, folder, settings, seed)
+                    found = long(scores, method, baselines=number == 0 and seed == given.seeds[0])
+                    rows.append(found.assign(protocol=protocol, seed=seed, fold=fold))
+                    print(f"IoU {found[found['method'] == method]['iou'].mean():.3f}", flush=True)
+    table = summarise(pd.concat(rows))
+    pd.concat(rows).to_csv(given.work / "runs.csv", index=False)
+    markdown = table.round(3).to_markdown(index=False)
+    print(markdown)
+    if given.table:
+        table.round(4).to_csv(given.table.with_suffix(".csv"), index=False)
+        write_text(given.table.with_suffix(".md"), markdown + "\n")
+
+
+if __name__ == "__main__":
+    main()

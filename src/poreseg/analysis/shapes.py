@@ -1,0 +1,40 @@
+"""How well single pores and their outlines are found, beside the pixels that IoU counts."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
+from skimage.measure import label as label_regions
+
+from poreseg.classes import PORE, UNKNOWN
+from poreseg.metrics import ratio
+
+RIM = 2  # px, the width of an outline
+
+
+def boundary_iou(predicted: NDArray[np.bool_], label: NDArray[np.uint8]) -> float | None:
+    """Intersection over union of the pores' outlines, `RIM` px wide and inside (Cheng 2021).
+
+    `predicted` (H, W) against `label` (H, W) of 0, 1 and 255 unknown; where a pore is cut by
+    the image's border or by what is unknown there is no outline. None where there is none.
+    """
+    known = label != UNKNOWN
+    found, true = (_outline(mask, known) for mask in (predicted & known, label == PORE))
+    return ratio(int((found & true).sum()), int((found | true).sum()))
+
+
+def object_f1(predicted: NDArray[np.bool_], label: NDArray[np.uint8]) -> float | None:
+    """F1 of the pores one by one: found are those that share more than half with one of the label's.
+
+    Half of their union, so that no pore is found twice. None where there are no pores.
+    """
+    found = label_regions(predicted & (label != UNKNOWN), connectivity=2)
+    true = label_regions(label == PORE, connectivity=2)
+    both = (found > 0) & (true > 0)
+    pairs, shared = np.unique(np.stack([found[both], true[both]]), axis=1, return_counts=True)
+    union = np.bincount(found.ravel())[pairs[0]] + np.bincount(true.ravel())[pairs[1]] - shared
+    return ratio(2 * int((2 * shared > union).sum()), int(found.max() + true.max()))
+
+
+def _outline(mask: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    inner = binary_erosion(mask | ~known, np.ones((3, 3), bool), iterations=RIM, border_value=1)
+    return mask & ~inner
