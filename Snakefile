@@ -5,7 +5,7 @@ snakemake --cores all --config study=PATH results=PATH
 """
 
 from poreseg.demo import study as demo
-from poreseg.devices import gpu_percent
+from poreseg.devices import gpu_percent, gpus
 from poreseg.plan import finish, planned, sources
 
 
@@ -174,7 +174,7 @@ rule train:
         history=at("history/fold-{fold}.csv"),
     log:
         at("logs/train/fold-{fold}.log"),
-    threads: workflow.cores
+    threads: max(1, workflow.cores // max(1, len(gpus())))
     resources:
         gpu_percent=gpu_percent(),
     params:
@@ -197,7 +197,7 @@ rule predict:
         probabilities=at("probabilities/{image}.tif"),
     log:
         at("logs/predict/{image}.log"),
-    threads: max(1, workflow.cores // len(plan.study.names))
+    threads: max(1, workflow.cores // min(4, len(plan.study.names)))
     resources:
         gpu_percent=gpu_percent(),
     params:

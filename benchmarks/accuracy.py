@@ -22,6 +22,7 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from poreseg.config import read_params
-from poreseg.files import digest, read_json, write_text
+from poreseg.files import digest, read_json, sha256, stem, write_text
 from poreseg.metrics import METHODS, Counts
 from poreseg.split import split_study
 from poreseg.study import Sample, read_study
@@ -91,17 +92,22 @@ def _folded(data: Path, study: str) -> Iterator[list[Item]]:
         yield [replace(item, role="test" if drawn[item.sample.name].fold == fold else "train") for item in items]  # fmt: skip
 
 
+def files_of(items: list[Item]) -> list[list[str]]:
+    """What a run is made of."""
+    return [[item.role, sha256(item.sample.image), *map(sha256, item.sample.labels)] for item in items]  # fmt: skip
+
+
 def lay_out(items: list[Item], folder: Path) -> None:
     """A study of links to its files, with the split in samples.csv."""
     rows = []
     for item in items:
-        image, label = item.sample.image, item.sample.labels[0]
+        image, (label,) = item.sample.image, item.sample.labels
         name = f"{item.study}-{image.name}"
-        for kind, path, to in (("images", image, name), ("labels", label, f"{Path(name).stem}{label.suffix}")):  # fmt: skip
+        for kind, path, to in (("images", image, name), ("labels", label, f"{stem(name)}{label.suffix}")):  # fmt: skip
             (folder / kind).mkdir(parents=True, exist_ok=True)
             link = folder / kind / to
-            if not link.is_symlink():
-                link.symlink_to(path.resolve())
+            link.unlink(missing_ok=True)
+            link.symlink_to(path.resolve())
         specimen = f"{item.study}-{item.sample.specimen}"
         rows.append({"image": name, "specimen": specimen, "split": item.role})
     write_text(folder / "samples.csv", pd.DataFrame(rows).to_csv(index=False))
@@ -113,16 +119,17 @@ def run(items: list[Item], folder: Path, change: dict[str, Any], seed: int) -> p
     if not (results / "metrics.json").is_file():
         lay_out(items, study)
         params = {**change, "train": {**change.get("train", {}), "seed": seed}}
-        if any(item.study == "sandstone-ct" for item in items):  # its slices are one specimen
+        teach, judge = ({(i.study, i.sample.specimen) for i in items if i.role == role} for role in ("train", "test"))  # fmt: skip
+        if teach & judge or len(teach) == 1:  # slices of one core
             params["split"] = {**change.get("split", {}), "by": "image"}
-        command = ["snakemake", "--cores", "all", str(results / "metrics.json"), "--config", f"study={study}",
+        command = [sys.executable, "-m", "snakemake", "--cores", "all", str(results / "metrics.json"), "--config", f"study={study}",
                    f"results={results}", *(f"{key}={json.dumps(value)}" for key, value in params.items())]  # fmt: skip
         with (folder / "log.txt").open("w") as log:
             subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True,
                            env=os.environ | {"MLFLOW_TRACKING_URI": "none"})  # fmt: skip
     scores = pd.read_csv(results / "scores.csv")
     specimens = pd.read_csv(study / "samples.csv")
-    specimens["image"] = [Path(name).stem for name in specimens["image"]]
+    specimens["image"] = [stem(name) for name in specimens["image"]]
     cards = [read_json(path) for path in (results / "model").glob("*/poreseg.json")]
     return scores.merge(specimens[["image", "specimen"]]).assign(
         minutes=sum(card["minutes"] for card in cards)
@@ -186,6 +193,7 @@ def main() -> None:
     if unknown := set(chosen) - set(known):
         parser.error(f"no protocol {', '.join(unknown)}; known are {', '.join(known)}")
     shipped = read_params(ROOT / "params.yaml").model_dump(mode="json")
+    code = [sha256(path) for path in sorted((ROOT / "src").rglob("*.py"))]
     rows = []
     for seed in given.seeds:  # so that a stopped benchmark has something of everything
         for protocol in chosen:
@@ -193,7 +201,7 @@ def main() -> None:
                 method, _, change = given_method.partition("=")
                 for fold, items in enumerate(known[protocol]):
                     settings = json.loads(change or "{}")
-                    key = digest([shipped, settings, seed])[:8]
+                    key = digest([shipped, settings, seed, code, files_of(items)])[:8]
                     folder = given.work.resolve() / f"{protocol}-{fold}-{method}-{key}"
                     folder.mkdir(parents=True, exist_ok=True)
                     print(f"{protocol} {fold}, {method}, seed {seed}: ", end="", flush=True)

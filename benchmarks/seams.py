@@ -40,7 +40,7 @@ def receptive_field(model: Path, image: NDArray[np.uint8]) -> NDArray[np.float64
     part = torch.from_numpy(image[:FIELD, :FIELD].copy()).permute(2, 0, 1)[None]
     pixels = normalise(part, loaded.card["mean"], loaded.card["std"]).requires_grad_()
     logits = loaded.network(pixels)[0, 0]
-    edge = FIELD // 4
+    edge = FIELD * 7 // 16  # from the middle it can be followed to all sides
     inner = logits[edge:-edge, edge:-edge].detach().abs().flatten()
     unsure = torch.argsort(inner)[:: len(inner) // 20 // POINTS][
         :POINTS

@@ -15,6 +15,7 @@ Each round takes them in turns; the best of each counts.
 """
 
 import argparse
+import os
 import tempfile
 import time
 from itertools import islice
@@ -144,6 +145,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args()
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # all on the processor
     build = Build(given.results)
     ways = {"real": real, "bare": bare, "example": example}
     best = dict.fromkeys(ways, float("inf"))

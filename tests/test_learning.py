@@ -1,5 +1,6 @@
 """Weights, crops, losses and the model, each on its own."""
 
+import itertools
 import json
 import math
 
@@ -17,7 +18,7 @@ from skimage.transform import resize
 
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.files import read_json
-from poreseg.images.raster import open_raster, write_raster
+from poreseg.images.raster import keep_open, open_raster, write_raster
 from poreseg.images.tiles import tile
 from poreseg.learning import encoder as encoders
 from poreseg.learning.augment import load_pipeline, write_pipeline
@@ -246,7 +247,8 @@ def test_crops_are_balanced_towards_pores(specimen):
 
 
 def test_a_square_larger_than_the_image_is_mirrored_with_an_unknown_label(specimen):
-    image, label = read_square(specimen / "r.tif", specimen / "l.tif", -30, -30, 160)
+    rasters = keep_open(specimen / "r.tif"), keep_open(specimen / "l.tif")
+    image, label = read_square(*rasters, -30, -30, 160)
     assert image.shape == (160, 160, 3)
     assert (label[100:] == 255).all()
     assert (label[:, 140:] == 255).all()
@@ -467,8 +469,8 @@ def trained(specimen):
             specimen / folder / "model", specimen / folder / "history.csv", fold=0,
             checkpoints=specimen / folder / "checkpoints", threads=1, tracker=tracker, batch=2,
             pore_share=0.5, learning_rate=1e-3, encoder_rate=1.0, weight_decay=0.0, warmup=0.1, ema=0.5,
-            validate_every=2, patience=9, precision="32-true", workers=0, seed=1,
-            **{"steps": 6, "minutes": 60} | more,
+            validate_every=2, precision="32-true", workers=0, seed=1,
+            **{"steps": 6, "minutes": 60, "patience": 9} | more,
         )  # fmt: skip
         return pd.read_csv(specimen / folder / "history.csv")
 
@@ -486,10 +488,17 @@ def test_a_killed_training_goes_on_where_it_was(trained, specimen):
     assert not list((specimen / "killed" / "checkpoints").rglob("*.ckpt"))
 
 
-def test_a_training_out_of_time_ends_with_a_finished_schedule(trained, specimen):
-    history = trained("short", Dies(at=-1), steps=10_000, minutes=0.03)
+def test_a_training_out_of_time_ends_with_a_finished_schedule(trained, specimen, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr("poreseg.learning.train.time.monotonic", lambda: float(next(clock)))
+    history = trained("short", Dies(at=-1), steps=10_000, minutes=0.5, patience=99)
     last = history.iloc[-1]
-    assert 1 < last["step"] < 10_000
-    assert last["learning_rate"] < history["learning_rate"].max() / 20
+    assert 20 < last["step"] <= 32  # a second a step; what validation takes does not count
+    peak = history["learning_rate"].max()
+    assert peak == pytest.approx(1e-3, rel=0.02)
+    falls = -history["learning_rate"].diff()
+    assert falls.max() < 0.2 * peak
+    assert last["learning_rate"] < 0.05 * peak
     card = json.loads((specimen / "short" / "model" / "poreseg.json").read_text())
     assert card["steps"] == last["step"]
+    assert card["minutes"] == pytest.approx(0.5, abs=0.1)

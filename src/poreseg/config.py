@@ -109,7 +109,7 @@ class Segment(Section):
 
 
 class Baseline(Section):
-    pixels: Positive
+    pixels: Annotated[int, Field(ge=2)]
     trees: Positive
     seed: int
 

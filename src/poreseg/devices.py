@@ -2,10 +2,11 @@
 
 import getpass
 import os
-import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,14 +14,23 @@ from filelock import FileLock, Timeout
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def gpus(devices: Path = Path("/dev")) -> list[str]:
+def gpus() -> list[str]:
     """What CUDA_VISIBLE_DEVICES may say, one entry a GPU; where it is set, what it says."""
     if VISIBLE in os.environ:
         told = [name.strip() for name in os.environ[VISIBLE].split(",")]
-        return [] if "-1" in told else [name for name in told if name]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    return sorted(path.name.removeprefix("nvidia") for path in devices.glob("nvidia[0-9]*"))
+        return told[: next((i for i, name in enumerate(told) if name in ("", "-1")), len(told))]
+    return list(_installed())
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    """Identities of the GPUs that the driver knows; numbers differ between driver, CUDA and containers."""
+    try:
+        asked = subprocess.run(["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"],
+                               capture_output=True, text=True, timeout=30, check=True)  # fmt: skip
+    except (OSError, subprocess.SubprocessError):  # no driver, or none that works
+        return ()
+    return tuple(asked.stdout.split())
 
 
 def gpu_percent() -> int:
@@ -35,9 +45,10 @@ def own_gpu() -> Iterator[bool]:
 
     Call it before CUDA is first used: it reads the variable once.
     """
+    user = getattr(os, "getuid", getpass.getuser)()  # a container's user may have no name
     with ExitStack() as held:
         for gpu in gpus():
-            lock = FileLock(Path(tempfile.gettempdir()) / f"poreseg-{getpass.getuser()}-{gpu}.lock")
+            lock = FileLock(Path(tempfile.gettempdir()) / f"poreseg-{user}-{gpu}.lock")
             try:
                 held.enter_context(lock.acquire(timeout=0))
             except Timeout:

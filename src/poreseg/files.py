@@ -15,6 +15,11 @@ from poreseg.errors import PoresegError
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}-")  # before the name of a file that is being written
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SAY_NO_ROOM = (
+    "no space left",
+    "write failed",
+    "write error",
+)  # safetensors, torch and GDAL, libpng
 
 
 @contextmanager
@@ -37,8 +42,11 @@ def whole(path: Path | str) -> Iterator[Path]:
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
-    except OSError as error:
-        raise (no_room(path) if error.errno in NO_ROOM else error) from None
+    except Exception as error:  # each library has its own
+        told = str(error).lower()
+        if getattr(error, "errno", None) in NO_ROOM or any(words in told for words in SAY_NO_ROOM):
+            raise no_room(path) from None
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)

@@ -4,6 +4,8 @@ The Snakefile asks this module and holds no logic of its own.
 """
 
 import ast
+import shutil
+import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -38,6 +40,7 @@ class Plan:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
+        self.began = time.time()
         self.params = check_params(dict(config))
         folder = Path(config.get("study") or _default_study())
         self.results = str(config.get("results") or "results").rstrip("/")
@@ -145,9 +148,9 @@ def prune(plan: Plan) -> list[str]:
         for folder, suffix in PER_IMAGE.items():
             Path(plan.at(f"{folder}/{name}{suffix}")).unlink(missing_ok=True)
     write_json(record, plan.study.names)
-    for left in Path(plan.results).rglob(".*"):  # by a job that was killed
-        if left.is_file() and TEMPORARY.match(left.name):
-            left.unlink()
+    for left in Path(plan.results).rglob(".*"):  # by a job that was killed before this build
+        if TEMPORARY.match(left.name) and left.stat().st_mtime < plan.began:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
     return gone
 
 

@@ -107,6 +107,8 @@ def sauvola_pores(
 ) -> NDArray[np.bool_]:
     """Pixels (H, W) that are darker, or brighter, than their surroundings (Sauvola 2000)."""
     shown = gray if dark else 255 - gray
+    if valid.any():  # what is no specimen is black, and no neighbour to compare with
+        shown = np.where(valid, shown, np.median(shown[valid]).astype(np.uint8))
     return valid & (shown < threshold_sauvola(shown, window, k))
 
 

@@ -40,6 +40,8 @@ def learn(
             chosen = {pore: _drawn(np.flatnonzero((known == PORE) if pore else (known != PORE) & (known != UNKNOWN)),
                                    pixels // 2, random) for pore in (True, False)}  # fmt: skip
             rows = np.concatenate([places for places, _ in chosen.values()])
+            if not len(rows):  # nothing is known of this image
+                continue
             features.append(_features_at(image, rows))
         for pore, (places, share) in chosen.items():
             classes.append(np.full(len(places), pore))

@@ -18,7 +18,7 @@ import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 from tifffile import TiffFile, TiffFileError
 
@@ -57,17 +57,14 @@ def new_raster(
         "bigtiff": "IF_SAFER", "interleave": "pixel",
     }  # fmt: skip
     with whole(path) as temporary:
-        try:
-            with (
-                rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_CACHEMAX=CACHE_BYTES),
-                rasterio.open(temporary, "w", **profile) as target,
-            ):
-                if colormap is not None:
-                    target.write_colormap(1, dict(colormap))
-                target.update_tags(**{key: str(value) for key, value in (tags or {}).items()})
-                yield target
-        except RasterioIOError as error:
-            raise (no_room(path) if "Write failed" in str(error) else error) from None
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_CACHEMAX=CACHE_BYTES),
+            rasterio.open(temporary, "w", **profile) as target,
+        ):
+            if colormap is not None:
+                target.write_colormap(1, dict(colormap))
+            target.update_tags(**{key: str(value) for key, value in (tags or {}).items()})
+            yield target
         if not _is_whole(temporary):  # GDAL tells no error where the last blocks found no room
             raise no_room(path)
 
@@ -202,6 +199,11 @@ def open_raster(path: Path | str) -> Iterator[Raster]:
     """Open one of our rasters for reading by window."""
     with rasterio.open(path) as source:
         yield Raster(source)
+
+
+def keep_open(path: Path | str) -> Raster:
+    """Open one of our rasters until it is forgotten."""
+    return Raster(rasterio.open(path))
 
 
 def to_rasterio(window: Window | None) -> RasterioWindow | None:

@@ -12,9 +12,11 @@ from torch.utils.data import Dataset
 
 from poreseg.classes import UNKNOWN
 from poreseg.errors import PoresegError
-from poreseg.images.raster import open_raster
+from poreseg.images.raster import Raster, keep_open
 from poreseg.images.windows import Window
 from poreseg.learning.augment import Pipeline
+
+KEPT_OPEN = 200  # files; a process may open about a thousand
 
 
 class Crops(Dataset[tuple[Tensor, Tensor]]):
@@ -51,6 +53,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         self._rasters, self._labels = rasters, labels
         self._pipeline, self._length = pipeline, length
         self._pore_share, self._seed = pore_share, seed
+        self._open: dict[Path, Raster] = {}  # by each worker for itself
 
     def __len__(self) -> int:
         return self._length
@@ -68,10 +71,16 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         tile = self._tiles.iloc[int(draw.choice(len(chances), p=chances))]
         row = tile["row"] + int(draw.integers(tile["height"])) - self._pipeline.source_px // 2
         col = tile["col"] + int(draw.integers(tile["width"])) - self._pipeline.source_px // 2
-        return read_square(
-            self._rasters[tile["image"]], self._labels[tile["image"]],
-            int(row), int(col), self._pipeline.source_px,
-        )  # fmt: skip
+        image, truth = (self._raster(of[tile["image"]]) for of in (self._rasters, self._labels))
+        return read_square(image, truth, int(row), int(col), self._pipeline.source_px)
+
+    def _raster(self, path: Path) -> Raster:
+        """A raster that stays open: as long, GDAL keeps the blocks that it has decoded."""
+        if path not in self._open:
+            if len(self._open) == KEPT_OPEN:
+                self._open.clear()
+            self._open[path] = keep_open(path)
+        return self._open[path]
 
 
 def by_name(paths: Sequence[Path | str]) -> dict[str, Path]:
@@ -80,19 +89,18 @@ def by_name(paths: Sequence[Path | str]) -> dict[str, Path]:
 
 
 def read_square(
-    raster: Path, label: Path, row: int, col: int, side: int
+    image: Raster, truth: Raster, row: int, col: int, side: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Image and label of a square that may reach over the border.
 
     The square moves inward as far as it fits; what is still missing is the image mirrored,
     with an unknown label, so that nothing is learned from pixels that are not there.
     """
-    with open_raster(raster) as image, open_raster(label) as truth:
-        window = Window(
-            max(0, min(row, image.height - side)), max(0, min(col, image.width - side)),
-            min(side, image.height), min(side, image.width),
-        )  # fmt: skip
-        pixels, values = image.rgb8(window), truth.band(window)
+    window = Window(
+        max(0, min(row, image.height - side)), max(0, min(col, image.width - side)),
+        min(side, image.height), min(side, image.width),
+    )  # fmt: skip
+    pixels, values = image.rgb8(window), truth.band(window)
     below, right = side - window.height, side - window.width
     if below or right:
         pixels = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="symmetric")

@@ -188,6 +188,7 @@ def train(
             continue
 
         # choose
+        paused = time.monotonic()
         candidate = Model(average.module.eval(), card, chosen)
         iou = validate(candidate, [(raster_of[n], label_of[n]) for n in validating])
         row = {"step": step, "learning_rate": rate, "loss": float(loss_sum) / seen,
@@ -207,11 +208,12 @@ def train(
         save_checkpoint(store, {
             "network": network.state_dict(), "optimizer": optimizer.state_dict(),
             "average": average.state_dict(), "step": step, "best": best, "stale": stale, "rows": rows,
-            "seconds": time.monotonic() - began,
+            "seconds": spent,
             "best_weights": best_weights,
         })  # fmt: skip
         if finished or stale >= patience:
             break
+        began += time.monotonic() - paused  # a long validation does not cut the schedule short
     bar.close()
 
     # keep the best

@@ -31,7 +31,7 @@ class Graph:
             raise PoresegError(
                 f"{folder}: {GRAPH} cannot be read ({error}); train it again"
             ) from None
-        self._for_shape = lru_cache(maxsize=4)(self._compiled)
+        self._for_shape = lru_cache(maxsize=2)(self._compiled)
 
     def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pore probabilities (N, H, W) of windows (N, H, W, 3); H and W are multiples of 32."""
@@ -55,14 +55,17 @@ def load(folder: Path | str, threads: int) -> Predictor:
         The folder is no model folder.
     """
     read_card(folder)
-    if (Path(folder) / GRAPH).is_file() and not (gpus() or _has_apple_gpu()):
-        return Graph(folder, threads)
-    import torch  # takes seconds, and only a GPU needs it
+    has_graph = (Path(folder) / GRAPH).is_file()
+    if gpus() or _has_apple_gpu() or not has_graph:
+        import torch  # takes seconds, and only a GPU needs it
 
-    from poreseg.learning.model import device_of_choice, load_model
+        from poreseg.learning.model import device_of_choice, load_model
 
-    torch.set_num_threads(threads)
-    return load_model(folder, device_of_choice())
+        device = device_of_choice()  # a GPU may be there and torch not made for it
+        if device.type != "cpu" or not has_graph:
+            torch.set_num_threads(threads)
+            return load_model(folder, device)
+    return Graph(folder, threads)
 
 
 def _has_apple_gpu() -> bool:
