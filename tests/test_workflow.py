@@ -238,14 +238,25 @@ def test_results_of_images_that_are_gone_are_removed(project):
     results, raw = project.folder / "results", project.folder / "data" / "raw" / "images"
     mine = results / "masks" / "mine.tif"
     mine.write_bytes(b"not of a build")
+    killed = results / "masks" / f".{'0a' * 16}-a.tif", results / "model" / f".{'0b' * 16}-fold-0"
+    working = results / "masks" / f".{'0c' * 16}-b.tif"  # another process writes it now
+    killed[1].mkdir()
+    for path in (killed[0], working, killed[1] / "part"):
+        path.touch()
+    os.utime(killed[0], (0, 0))
+    os.utime(killed[1], (0, 0))
+    os.utime(working, (2**33, 2**33))
     kept = (raw / "unlabelled.tif").rename(project.folder / "unlabelled.tif")
     try:
         assert "removed the results of 1 images" in project.build()
         left = {path.parent.name for path in results.rglob("unlabelled.*")}
         assert not left & {"rasters", "probabilities", "masks", "overlays", "polygons", "pores"}
         assert mine.exists()
+        assert working.exists()
+        assert not any(path.exists() for path in killed)
     finally:
         mine.unlink()
+        working.unlink()
         kept.rename(raw / "unlabelled.tif")
         project.build()
 
