@@ -100,15 +100,16 @@ def files_of(items: list[Item]) -> list[list[str]]:
 def lay_out(items: list[Item], folder: Path) -> None:
     """A study of links to its files, with the split in samples.csv."""
     rows = []
+    several = len({item.study for item in items}) > 1  # whose images may have one name
     for item in items:
         image, (label,) = item.sample.image, item.sample.labels
-        name = f"{item.study}-{image.name}"
+        name = f"{item.study}-{image.name}" if several else image.name
         for kind, path, to in (("images", image, name), ("labels", label, f"{stem(name)}{label.suffix}")):  # fmt: skip
             (folder / kind).mkdir(parents=True, exist_ok=True)
             link = folder / kind / to
             link.unlink(missing_ok=True)
             link.symlink_to(path.resolve())
-        specimen = f"{item.study}-{item.sample.specimen}"
+        specimen = f"{item.study}-{item.sample.specimen}" if several else item.sample.specimen
         rows.append({"image": name, "specimen": specimen, "split": item.role})
     write_text(folder / "samples.csv", pd.DataFrame(rows).to_csv(index=False))
 
