@@ -1,5 +1,6 @@
 """Prediction: engines that agree, whole files or none, GPUs that are not shared."""
 
+import json
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from poreseg.learning.card import GRAPH
 from poreseg.learning.model import Model, build_network, load_model, save_model
 from poreseg.prediction.engine import Graph, load
 from poreseg.prediction.predict import predict
+from poreseg.prediction.segment import segment
 
 CPU = torch.device("cpu")
 SETTINGS = {"window": 96, "overlap": 32, "batch": 2, "tta": "none", "spread": False}
@@ -125,7 +127,7 @@ def run(code, arguments=()):
 # what comes out
 
 
-def test_the_output_lies_where_the_image_lies(folder, no_gpu, tmp_path):
+def test_all_output_lies_where_the_image_lies(folder, no_gpu, tmp_path):
     place = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 4e5, 0, -0.5, 5e6)}
     ingest_array(tmp_path / "r.tif", WINDOWS[0, ..., 0], **place)
     predict(tmp_path / "r.tif", [folder, folder], tmp_path / "p.tif", threads=1, **SETTINGS)
@@ -136,6 +138,17 @@ def test_the_output_lies_where_the_image_lies(folder, no_gpu, tmp_path):
         tags = found.tags()
     assert (tags["PIXEL_SIZE_UM"], tags["THRESHOLD"]) == ("2.0", "0.5")
     assert tags["GIT_COMMIT"] == "c0ffee,c0ffee"
+    segment(tmp_path / "p.tif", tmp_path / "r.tif", tmp_path / "m.tif", tmp_path / "o.png",
+            tmp_path / "g.geojson", threshold=None, min_area_px=0)  # fmt: skip
+    with rasterio.open(tmp_path / "m.tif") as mask:
+        assert (mask.crs, mask.transform) == (place["crs"], place["transform"])
+        assert (mask.shape, mask.nodata, mask.tags()["PIXEL_SIZE_UM"]) == ((96, 64), 255, "2.0")
+        left, bottom, right, top = mask.bounds
+    outlines = json.loads((tmp_path / "g.geojson").read_text())
+    assert outlines["crs"]["properties"]["name"] == "EPSG:32633"
+    x, y = np.concatenate([o["geometry"]["coordinates"][0] for o in outlines["features"]]).T
+    assert left <= x.min() < x.max() <= right
+    assert bottom <= y.min() < y.max() <= top
 
 
 FILL = """
