@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 HEIGHT, WIDTH = 2976, 3968  # px, multiples of 32
 FIELD = 1024  # px, the side of the part that the receptive field is measured in
 POINTS = 12
-WINDOWS, OVERLAPS = (256, 512, 1024, 1536), (0, 32, 64, 96, 128)
+WINDOWS, OVERLAPS = (256, 512, 1024, 2048), (0, 32, 64, 96, 128)
 
 
 def receptive_field(model: Path, image: NDArray[np.uint8]) -> NDArray[np.float64]:

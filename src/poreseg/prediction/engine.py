@@ -18,7 +18,7 @@ from poreseg.learning.sliding import Predictor
 class Graph:
     """A model folder's graph on the processor.
 
-    OpenVINO computes in bf16 where the processor can, and then 1.6 times as many pixels a
+    OpenVINO computes in bf16 where the processor can, and 1.6 to 2 times as many pixels a
     second as torch does (benchmarks/prediction.py); it loads in half a second.
     """
 
