@@ -54,7 +54,6 @@ def load(folder: Path | str, threads: int) -> Predictor:
     PoresegError
         The folder is no model folder.
     """
-    read_card(folder)
     has_graph = (Path(folder) / GRAPH).is_file()
     if gpus() or _has_apple_gpu() or not has_graph:
         import torch  # takes seconds, and only a GPU needs it
