@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from poreseg.demo.fields import Field, Mask, grains, smooth_noise, top_share
+from poreseg.drawn.fields import Field, Mask, grains, smooth_noise, top_share
 
 Values = NDArray[np.floating]
 Look = Callable[[np.random.Generator, Mask], NDArray[np.float32]]

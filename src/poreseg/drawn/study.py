@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from poreseg.demo import fields
-from poreseg.demo.looks import LOOKS, core
+from poreseg.drawn import fields
+from poreseg.drawn.looks import LOOKS, core
 from poreseg.files import whole, write_text
 from poreseg.labels.label import Grid
 from poreseg.labels.write import write_label

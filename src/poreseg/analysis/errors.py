@@ -1,0 +1,127 @@
+"""Errors: where a prediction is wrong, as pictures: a map of each image, and the worst tiles."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from poreseg.classes import PORE, UNKNOWN
+from poreseg.files import whole
+from poreseg.images.raster import open_raster
+from poreseg.metrics import Counts, count
+from poreseg.prediction.segment import paint
+from poreseg.tables import read_table
+
+FALSE = (255, 140, 0)  # orange: taken for pore and is none
+MISSED = (230, 0, 90)  # crimson: pore and not found
+GRAY = (128, 128, 128)  # unknown, not scored
+SHOWN = 12  # tiles
+SHOWN_OF_ONE = 3  # images differ in size; the largest shall not fill the sheet
+CAPTION_PX = 22
+
+
+def errors(
+    tiles: Path | str,
+    rasters: Sequence[Path | str],
+    masks: Sequence[Path | str],
+    labels: Sequence[Path | str],
+    maps: Sequence[Path | str],
+    sheet: Path | str,
+) -> None:
+    """Draw the maps and the contact sheet.
+
+    Parameters
+    ----------
+    tiles
+        tiles.csv.
+    rasters, masks, labels
+        Of the labelled images, in one order.
+    maps
+        PNG to write for each of them, see `differences`.
+    sheet
+        PNG to write: of the images that were not learned from, the tiles with the most
+        wrong pixels, the worst first; each as image, label and differences.
+    """
+    windows = read_table(tiles)
+    candidates = []
+    for raster, mask, label, out in zip(rasters, masks, labels, maps, strict=True):
+        with open_raster(raster) as source, open_raster(mask) as found, open_raster(label) as truth:
+            image, pore, known = source.shown(), found.band() == PORE, truth.band()
+        drawn = differences(image, pore, known)
+        with whole(out) as temporary:
+            Image.fromarray(drawn).save(temporary)
+        own = windows[(windows["image"] == Path(raster).stem) & (windows["role"] != "train")]
+        candidates += _worst(own, image, pore, known, drawn)
+    candidates.sort(key=lambda tile: -tile[0])
+    with whole(sheet) as temporary:
+        _sheet([picture for _, picture in candidates[:SHOWN]]).save(temporary)
+
+
+def differences(
+    image: NDArray[np.uint8], pore: NDArray[np.bool_], label: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """The image (H, W, 3) with agreement in blue, false pore in orange, missed pore in crimson."""
+    true = label == PORE
+    done = paint(image, pore & true)
+    done = paint(done, pore & (label != PORE) & (label != UNKNOWN), FALSE, 0.8)
+    done = paint(done, ~pore & true, MISSED, 0.8)
+    return paint(done, label == UNKNOWN, GRAY)
+
+
+def _worst(
+    tiles: pd.DataFrame,
+    image: NDArray[np.uint8],
+    pore: NDArray[np.bool_],
+    label: NDArray[np.uint8],
+    drawn: NDArray[np.uint8],
+) -> list[tuple[int, NDArray[np.uint8]]]:
+    """The worst tiles of one image: number of wrong pixels, and picture."""
+    found = []
+    for tile in tiles.to_dict("records"):
+        part = (slice(tile["row"], tile["row"] + tile["height"]),
+                slice(tile["col"], tile["col"] + tile["width"]))  # fmt: skip
+        counts = count(pore[part], label[part])
+        found.append((counts.false_pore + counts.missed_pore, part, _caption(tile, counts)))
+    found.sort(key=lambda entry: -entry[0])
+    return [
+        (wrong, _row(image[part], label[part], drawn[part], caption))
+        for wrong, part, caption in found[:SHOWN_OF_ONE]
+        if wrong
+    ]
+
+
+def _caption(tile: Mapping[Any, Any], counts: Counts) -> str:
+    iou = "no pore in label and prediction" if counts.iou is None else f"IoU {counts.iou:.2f}"
+    return (f"{tile['image']} ({tile['role']}), row {tile['row']}, column {tile['col']}: {iou}, "
+            f"{counts.false_pore} px false, {counts.missed_pore} px missed")  # fmt: skip
+
+
+def _row(
+    image: NDArray[np.uint8], label: NDArray[np.uint8], drawn: NDArray[np.uint8], caption: str
+) -> NDArray[np.uint8]:
+    """Three pictures side by side under a line of text."""
+    labelled = paint(paint(image, label == PORE), label == UNKNOWN, GRAY)
+    gap = ((0, 0), (0, 4), (0, 0))
+    side = [np.pad(picture, gap, constant_values=255) for picture in (image, labelled, drawn)]
+    strip = np.hstack(side)
+    line = Image.new("RGB", (strip.shape[1], CAPTION_PX), "white")
+    font = ImageFont.load_default(12)
+    ImageDraw.Draw(line).text((2, 4), caption, fill="black", font=font)
+    return np.vstack([np.asarray(line), strip])
+
+
+def _sheet(pictures: Sequence[NDArray[np.uint8]]) -> Image.Image:
+    """Pictures in two columns."""
+    if not pictures:
+        sheet = Image.new("RGB", (400, CAPTION_PX), "white")
+        ImageDraw.Draw(sheet).text((2, 4), "no wrong pixel outside the training images", fill="black")  # fmt: skip
+        return sheet
+    height, width = (max(p.shape[axis] for p in pictures) for axis in (0, 1))
+    sheet = Image.new("RGB", (2 * width, height * -(-len(pictures) // 2)), "white")
+    for number, picture in enumerate(pictures):
+        sheet.paste(Image.fromarray(picture), (number % 2 * width, number // 2 * height))
+    return sheet

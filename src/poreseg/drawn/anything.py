@@ -1,0 +1,195 @@
+"""Specimens of any look, each another: what a network can learn about pores before it sees an image.
+
+Everything that a microscope, a camera or a material may change is drawn at random (domain
+randomisation, Tobin et al. 2017); only what makes a pore a pore stays: a hole of some shape
+in a matrix, darker, dyed or brighter than it, among things that are none.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from poreseg.drawn import fields
+from poreseg.drawn.fields import Field, Mask, Shape, grains, smooth_noise, top_share
+
+Picture = NDArray[np.floating]  # (H, W, 3), about 0..1
+Draw = np.random.Generator
+
+FORMS: tuple[Callable[[Draw, Shape, float, float], Mask], ...] = (
+    fields.patches, fields.ellipses, fields.bubbles, fields.gaps, fields.cracks,
+)  # fmt: skip
+KINDS, SHARES = ("dark", "dyed", "bright"), (0.66, 0.24, 0.1)  # of pores
+LEAST_CONTRAST = 0.15  # between pore and matrix; below it nobody would outline the pore
+
+
+def draw_anything(draw: Draw, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """An image (S, S, 3) between its own black and white, and its exact label (S, S)."""
+    shape = (side, side)
+    pore = _pores(draw, shape)
+    image, tone = _matrix(draw, shape)
+    kind = KINDS[draw.choice(len(KINDS), p=SHARES)]
+    image = _distractors(draw, image, tone, pore, kind)
+    image = _fill(draw, image, tone, pore, kind)
+    if draw.random() < 0.12:
+        image, pore = _beside_the_specimen(draw, image, pore)
+    image = _seen(draw, image)
+    return _stretched(image), pore.astype(np.uint8)
+
+
+def _pores(draw: Draw, shape: Shape) -> Mask:
+    """One or two kinds of pores, from specks to a third of the picture; seldom none."""
+    pore = np.zeros(shape, bool)
+    if draw.random() < 0.04:
+        return pore
+    for _ in range(draw.integers(1, 3)):
+        form = FORMS[draw.choice(len(FORMS), p=[0.25, 0.25, 0.15, 0.25, 0.1])]
+        pore |= form(draw, shape, _log_uniform(draw, 0.008, 0.3), _log_uniform(draw, 3, 26))
+    return pore
+
+
+def _matrix(draw: Draw, shape: Shape) -> tuple[Picture, NDArray[np.float64]]:
+    """The solid: grains, a grown texture or layers, gray or coloured; and its mean colour (3)."""
+    tone = draw.uniform(0.35, 0.9) * np.ones(3)
+    colourful = draw.random() < 0.5
+    if colourful:
+        tone = np.clip(tone * (1 + draw.normal(0, 0.12, 3)), 0.2, 1)
+    contrast = _log_uniform(draw, 0.02, 0.2)
+    image = np.broadcast_to(tone, (*shape, 3)).astype(np.float64)
+    if draw.random() < 0.6:
+        cell, edge = grains(draw, shape, _log_uniform(draw, 10, 70))
+        number = int(cell.max()) + 1
+        tones = draw.normal(0, contrast, (number, 1)) * np.ones(3)
+        if colourful:
+            tones = tones + draw.normal(0, contrast / 3, (number, 3))
+        image = image + tones[cell]
+        if draw.random() < 0.5:  # seams between grains, dark or bright
+            seam = np.exp(-edge / draw.uniform(0.7, 3))
+            image = image + draw.choice([-1, 1], p=[0.75, 0.25]) * draw.uniform(0.05, 0.25) * seam[..., None]  # fmt: skip
+    if draw.random() < 0.25:  # layers, as printed, rolled or deposited
+        image = image + contrast * _stripes(draw, shape)[..., None]
+    for scale in (_log_uniform(draw, 1.5, 6), _log_uniform(draw, 6, 50)):
+        image = image + contrast * draw.uniform(0.1, 0.8) * smooth_noise(draw, shape, scale)[..., None]  # fmt: skip
+    return image, tone
+
+
+def _distractors(
+    draw: Draw, image: Picture, tone: NDArray[np.float64], pore: Mask, kind: str
+) -> Picture:
+    """What is no pore and may be taken for one: inclusions, stains, scratches."""
+    shape = pore.shape
+    if kind != "dark" and draw.random() < 0.5:  # opaque grains: black, while pores are not
+        found = fields.ellipses(draw, shape, _log_uniform(draw, 0.01, 0.08), _log_uniform(draw, 4, 20))  # fmt: skip
+        image = _over(image, tone * draw.uniform(0.05, 0.4), found & ~pore, 0.8)
+    if draw.random() < 0.5:  # inclusions: never as far from the matrix as the pores are
+        form = FORMS[draw.integers(3)]
+        found = form(draw, shape, _log_uniform(draw, 0.01, 0.1), _log_uniform(draw, 4, 30)) & ~pore
+        colour = tone * draw.choice([draw.uniform(0.55, 0.85), draw.uniform(1.15, 1.7)])
+        image = _over(image, colour + 0.03 * smooth_noise(draw, shape, 3)[..., None], found, 0.8)
+    if draw.random() < 0.3:  # stains and shadows: no edges
+        found = top_share(smooth_noise(draw, shape, _log_uniform(draw, 12, 60)), draw.uniform(0.02, 0.2))  # fmt: skip
+        soft = _soft(found, draw.uniform(4, 12))[..., None]
+        image = image * (1 - draw.uniform(0.15, 0.55) * soft)
+    if draw.random() < 0.15:  # scratches: thinner than any pore
+        stripes = np.abs(_stripes(draw, shape)) < 0.02
+        image = image + draw.uniform(-0.2, 0.3) * _soft(stripes, 0.6)[..., None]
+    return image
+
+
+def _fill(draw: Draw, image: Picture, tone: NDArray[np.float64], pore: Mask, kind: str) -> Picture:
+    """Pores as dark holes, dyed, or bright (back light, fluorescence), with walls and rims."""
+    shape = pore.shape
+    if kind == "dark":
+        colour = tone * draw.uniform(0.02, 0.6)
+        colour = np.minimum(colour, tone - LEAST_CONTRAST)
+    elif kind == "bright":
+        colour = tone + draw.uniform(0.3, 0.6)
+    else:
+        colour = _dye(draw)
+    inside = ndimage.distance_transform_edt(pore).astype(np.float32)
+    depth = np.float32(draw.uniform(0, 0.5)) * np.exp(-inside / np.float32(_log_uniform(draw, 1, 6)))  # fmt: skip
+    floor = colour + draw.uniform(0, 0.05) * smooth_noise(draw, shape, _log_uniform(draw, 2, 15))[..., None]  # fmt: skip
+    walls = depth[..., None] if kind == "dark" else 0.0
+    filled = floor * (1 - walls) + image * walls
+    if draw.random() < 0.3:  # charging, or a shadow, at the rim
+        outside = ndimage.distance_transform_edt(~pore).astype(np.float32)
+        rim = np.exp(-outside / np.float32(draw.uniform(1, 4)))
+        image = image + np.float32(draw.choice([-0.15, 0.2])) * rim[..., None]
+    return _over(image, filled, pore, draw.uniform(0.3, 1.5))
+
+
+def _dye(draw: Draw) -> NDArray[np.float64]:
+    """A saturated colour."""
+    colour = draw.uniform(0, 0.45, 3)
+    strong = draw.permutation(3)[: draw.integers(1, 3)]
+    colour[strong] = draw.uniform(0.55, 1.0, len(strong))
+    return np.asarray(colour * draw.uniform(0.6, 1.0))
+
+
+def _beside_the_specimen(draw: Draw, image: Picture, pore: Mask) -> tuple[Picture, Mask]:
+    """A part of the picture shows the bed, the holder or the background: matrix, often dark."""
+    rows, cols = np.mgrid[: pore.shape[0], : pore.shape[1]] / max(pore.shape) - 0.5
+    turn = draw.uniform(0, 2 * np.pi)
+    beyond = rows * np.sin(turn) + cols * np.cos(turn) > draw.uniform(0.05, 0.35)
+    ground = draw.uniform(0, 0.5) + 0.02 * smooth_noise(draw, pore.shape, 4)
+    return _over(image, ground[..., None].repeat(3, -1), beyond, 1.0), pore & ~beyond
+
+
+def _seen(draw: Draw, image: Picture) -> Picture:
+    """What optics and detector add: uneven light, rings, blur, noise, dropped colour."""
+    shape = image.shape[:2]
+    light = 1 + draw.uniform(0, 0.3) * smooth_noise(draw, shape, max(shape) / 3) / 2
+    if draw.random() < 0.25:  # light from the side
+        light = light * (1 + draw.uniform(0.03, 0.15) * _relief(draw, shape))
+    image = image * light[..., None]
+    if draw.random() < 0.1:  # rings of a CT
+        rows, cols = np.ogrid[: shape[0], : shape[1]]
+        centre = draw.uniform(-0.5, 1.5, 2) * shape
+        radius = np.hypot(rows - centre[0], cols - centre[1]).astype(int)
+        image = image + draw.normal(0, 0.03, radius.max() + 1)[radius][..., None]
+    if draw.random() < 0.5:
+        image = np.broadcast_to(image.mean(axis=-1, keepdims=True), image.shape)
+    image = ndimage.gaussian_filter(image, (*[draw.uniform(0, 1.5)] * 2, 0))
+    grain = draw.standard_normal((*shape, 3 if draw.random() < 0.3 else 1), dtype=np.float32)
+    if draw.random() < 0.4:
+        grain = 2 * ndimage.gaussian_filter(grain, (0.8, 0.8, 0))
+    image = image + np.float32(_log_uniform(draw, 0.004, 0.08)) * grain
+    return np.asarray(image, np.float32)
+
+
+def _stretched(image: Picture) -> NDArray[np.uint8]:
+    """Between its own black and white, as ingest does with an image."""
+    low, high = np.percentile(image[::2, ::2], [0.5, 99.5])
+    return (np.clip((image - low) / max(high - low, 1e-3), 0, 1) * 255).astype(np.uint8)
+
+
+def _stripes(draw: Draw, shape: Shape) -> Field:
+    """Waves of -1..1 along a random direction, a little bent."""
+    rows, cols = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    turn = draw.choice([0, np.pi / 2, draw.uniform(0, np.pi)])
+    along = rows * np.sin(turn) + cols * np.cos(turn) + draw.uniform(0, 4) * smooth_noise(draw, shape, 40)  # fmt: skip
+    return np.asarray(np.sin(2 * np.pi * along / _log_uniform(draw, 6, 60)), np.float32)
+
+
+def _relief(draw: Draw, shape: Shape) -> Field:
+    """How light from the side falls on a rough surface; mean 0, deviation 1."""
+    height = smooth_noise(draw, shape, _log_uniform(draw, 3, 20))
+    turn = draw.uniform(0, 2 * np.pi)
+    slope = np.gradient(height)
+    light = np.cos(turn) * slope[0] + np.sin(turn) * slope[1]
+    return np.asarray(light / light.std(), np.float32)
+
+
+def _over(image: Picture, above: NDArray[np.floating], area: Mask, sigma: float) -> Picture:
+    """One picture over another within an area whose edges are soft."""
+    share = _soft(area, sigma)[..., None]
+    return np.asarray(image * (1 - share) + above * share, np.float32)
+
+
+def _soft(mask: Mask, sigma: float) -> Field:
+    return ndimage.gaussian_filter(mask.astype(np.float32), sigma)
+
+
+def _log_uniform(draw: Draw, low: float, high: float) -> float:
+    return float(np.exp(draw.uniform(np.log(low), np.log(high))))
