@@ -16,14 +16,25 @@ from safetensors.torch import load_file, save_file
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from skimage.transform import resize
 
+from poreseg.drawn.anything import draw_anything
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.files import read_json
 from poreseg.images.raster import keep_open, open_raster, write_raster
 from poreseg.images.tiles import tile
 from poreseg.learning import encoder as encoders
 from poreseg.learning.augment import load_pipeline, write_pipeline
+from poreseg.learning.calibrate import (
+    BINS,
+    THRESHOLDS,
+    Calibration,
+    best_threshold,
+    calibrate,
+    fit_temperature,
+    sharpen,
+)  # fmt: skip
 from poreseg.learning.dataset import Crops, read_square
 from poreseg.learning.encoder import PACKAGED, prepare_encoder, read_weights, smp_name
+from poreseg.learning.loop import schedule
 from poreseg.learning.losses import SMOOTH_PX, dice_and_bce
 from poreseg.learning.model import (
     Model,
@@ -32,8 +43,10 @@ from poreseg.learning.model import (
     normalise,
     save_model,
 )
+from poreseg.learning.pretrain import pretrain
 from poreseg.learning.sliding import predict_raster, predict_strips
-from poreseg.learning.train import schedule, train
+from poreseg.learning.train import train
+from poreseg.metrics import count, histograms
 
 LITE = "tf_efficientnet_lite0"
 WANTED = {"name": "resnet34", "weights": "imagenet", "file": None, "fallback": LITE}
@@ -465,12 +478,12 @@ def trained(specimen):
     def run(folder, tracker, **more):
         train(
             specimen / "tiles.csv", sorted((specimen / "r").iterdir()), sorted((specimen / "l").iterdir()),
-            specimen / "p.json", specimen / "w.safetensors", specimen / "card.json",
-            specimen / folder / "model", specimen / folder / "history.csv", fold=0,
+            specimen / "p.json", specimen / "card.json", more.pop("start", specimen / "w.safetensors"),
+            specimen / folder / "model", specimen / folder / "history.csv",
             checkpoints=specimen / folder / "checkpoints", threads=1, tracker=tracker, batch=2,
-            pore_share=0.5, learning_rate=1e-3, encoder_rate=1.0, weight_decay=0.0, warmup=0.1, ema=0.5,
+            pore_share=0.5, encoder_rate=1.0, weight_decay=0.0, warmup=0.1,
             validate_every=2, precision="32-true", workers=0, seed=1,
-            **{"steps": 6, "minutes": 60, "patience": 9} | more,
+            **{"steps": 6, "minutes": 60, "patience": 9, "fold": 0, "learning_rate": 1e-3, "ema": 0.5} | more,
         )  # fmt: skip
         return pd.read_csv(specimen / folder / "history.csv")
 
@@ -488,9 +501,33 @@ def test_a_killed_training_goes_on_where_it_was(trained, specimen):
     assert not list((specimen / "killed" / "checkpoints").rglob("*.ckpt"))
 
 
+def test_what_was_chosen_learns_from_all_images(trained, specimen):
+    trained("chosen", Dies(at=-1))
+    chosen = json.loads((specimen / "chosen" / "model" / "poreseg.json").read_text())
+    assert (chosen["images"], chosen["validation_images"]) == (["a"], ["b"])
+    history = trained("all", Dies(at=-1), fold=None,
+                      start=specimen / "chosen" / "model" / "model.safetensors")  # fmt: skip
+    card = json.loads((specimen / "all" / "model" / "poreseg.json").read_text())
+    assert (card["images"], card["validation_images"]) == (["a", "b"], [])
+    assert history["validation_iou"].isna().all()
+    for key in ("threshold", "temperature", "validation_iou"):
+        assert card[key] == chosen[key]
+
+
+def test_a_refit_of_no_length_gives_the_calibrated_model_back(trained, specimen):
+    trained("chosen", Dies(at=-1))
+    start = specimen / "chosen" / "model" / "model.safetensors"
+    trained("all", Dies(at=-1), fold=None, start=start, learning_rate=0.0, ema=0.0)
+    before, after = load_file(start), load_file(specimen / "all" / "model" / "model.safetensors")
+    learned = [key for key in before if "segmentation_head" in key]
+    assert learned
+    for key in learned:
+        torch.testing.assert_close(before[key], after[key])
+
+
 def test_a_training_out_of_time_ends_with_a_finished_schedule(trained, specimen, monkeypatch):
     clock = itertools.count()
-    monkeypatch.setattr("poreseg.learning.train.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("poreseg.learning.loop.time.monotonic", lambda: float(next(clock)))
     history = trained("short", Dies(at=-1), steps=10_000, minutes=0.5, patience=99)
     last = history.iloc[-1]
     assert 20 < last["step"] <= 32  # a second a step; what validation takes does not count
@@ -502,3 +539,95 @@ def test_a_training_out_of_time_ends_with_a_finished_schedule(trained, specimen,
     card = json.loads((specimen / "short" / "model" / "poreseg.json").read_text())
     assert card["steps"] == last["step"]
     assert card["minutes"] == pytest.approx(0.5, abs=0.1)
+
+
+# calibration
+
+
+def test_the_temperature_of_an_overconfident_model_is_found():
+    draw = np.random.default_rng(0)
+    logit = draw.normal(-0.5, 1.0, (200, 200))
+    label = (draw.random((200, 200)) < 1 / (1 + np.exp(-logit))).astype(np.uint8)
+    said = (1 / (1 + np.exp(-2.5 * logit))).astype(np.float32)  # 2.5 times too sure
+    pore, matrix = histograms(said, label, BINS)
+    assert fit_temperature(pore[None], matrix[None]) == pytest.approx(2.5, rel=0.05)
+
+
+def test_the_threshold_is_that_of_the_highest_mean_iou():
+    draw = np.random.default_rng(1)
+    found = []
+    values, labels = [], []
+    for shift in (0.0, 0.2):  # the model says too little
+        labels.append((draw.random((100, 100)) < 0.3).astype(np.uint8))
+        values.append(
+            np.clip(draw.normal(0.2 + shift / 2 + 0.25 * labels[-1], 0.1), 0, 1).astype(np.float32)
+        )
+        found.append(histograms(values[-1], labels[-1], BINS))
+    pore, matrix = (np.array(part) for part in zip(*found, strict=True))
+    chosen = best_threshold(pore, matrix, 1.0)
+
+    def iou(threshold):
+        return np.mean(
+            [count(v >= threshold, known).iou for v, known in zip(values, labels, strict=True)]
+        )
+
+    assert iou(chosen) == pytest.approx(max(iou(t) for t in THRESHOLDS), abs=2e-3)
+    assert iou(chosen) > iou(0.5) + 0.05
+
+
+def test_without_pores_nothing_is_calibrated(model, tmp_path):
+    ingest_array(tmp_path / "r.tif", np.random.default_rng(0).integers(0, 255, (70, 70), np.uint8))
+    write_raster(tmp_path / "l.tif", np.zeros((70, 70), np.uint8))
+    assert calibrate(model, [(tmp_path / "r.tif", tmp_path / "l.tif")]) == Calibration(1.0, 0.5)
+
+
+def test_a_sharpened_network_has_divided_logits():
+    network = build_network("mobilenet_v2").eval()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = network(images)
+        sharpen(network, 4.0)
+        torch.testing.assert_close(network(images), before / 4)
+
+
+# drawn specimens
+
+
+def test_no_two_drawn_specimens_are_alike_and_each_comes_again():
+    first, again, other = (draw_anything(np.random.default_rng(seed), 96) for seed in (1, 1, 2))
+    assert (first[0] == again[0]).all()
+    assert (first[1] == again[1]).all()
+    assert (first[0] != other[0]).any()
+
+
+def test_drawn_pores_can_be_seen():
+    apart, porosity = [], []
+    for seed in range(40):
+        image, label = draw_anything(np.random.default_rng(seed), 128)
+        assert image.shape == (128, 128, 3)
+        assert image.dtype == label.dtype == np.uint8
+        assert set(np.unique(label)) <= {0, 1}
+        porosity.append(label.mean())
+        if label.mean() > 0.01:
+            pore, matrix = image[label == 1].mean(axis=0), image[label == 0].mean(axis=0)
+            apart.append(np.abs(pore - matrix).max() / 255)
+    assert 0.02 < np.mean(porosity) < 0.3
+    assert np.median(apart) > 0.2
+    assert np.quantile(apart, 0.1) > 0.05
+
+
+def test_what_was_learned_from_drawn_specimens_is_kept(tmp_path, monkeypatch):
+    prepare(tmp_path, name="mobilenet_v2", weights="none")
+
+    def run(folder):
+        pretrain(tmp_path / "w.safetensors", tmp_path / "card.json", tmp_path / folder, cache=tmp_path / "cache",
+                 threads=1, tracker=Dies(at=-1), steps=2, batch=1, learning_rate=1e-3, workers=0, seed=1)  # fmt: skip
+
+    run("first")
+    card = read_json(tmp_path / "first" / "poreseg.json")
+    assert (card["steps"], card["images"]) == (2, [])
+    monkeypatch.setattr("poreseg.learning.pretrain.fit", None)  # nothing is learned again
+    run("second")
+    first, second = (load_file(tmp_path / f / "model.safetensors") for f in ("first", "second"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert smp.from_pretrained(str(tmp_path / "second"))

@@ -72,7 +72,16 @@ class Encoder(Section):
     fallback: str | None
 
 
+class Pretrain(Section):
+    steps: Positive
+    batch: Positive
+    learning_rate: Annotated[float, Field(gt=0)]
+    workers: Annotated[int, Field(ge=0)]
+    seed: int
+
+
 class Train(Section):
+    start: Annotated[str, Field(exclude=True)]  # names an input of the rule, see Plan.start
     steps: Positive
     minutes: Annotated[float, Field(gt=0)]
     batch: Positive
@@ -87,6 +96,11 @@ class Train(Section):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     workers: Annotated[int, Field(ge=0)]
     seed: int
+
+
+class Refit(Section):
+    steps: Annotated[int, Field(ge=0)]
+    learning_rate: Annotated[float, Field(gt=0)]
 
 
 class Predict(Section):
@@ -137,7 +151,9 @@ class Params(Section):
     augment: Augment
     baseline: Baseline
     encoder: Encoder
+    pretrain: Pretrain
     train: Train
+    refit: Refit
     predict: Predict
     segment: Segment
     evaluate: Evaluate

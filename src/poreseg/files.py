@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 import uuid
@@ -13,6 +14,7 @@ from typing import Any
 
 from poreseg.errors import PoresegError
 
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "poreseg"
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}-")  # before the name of a file that is being written
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SAY_NO_ROOM = (

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
-from poreseg.classes import PORE, UNKNOWN
+from poreseg.classes import MATRIX, PORE, UNKNOWN
 
 METHODS = {  # baselines, and what they are called
     "otsu": "Otsu's threshold", "sauvola": "Sauvola's local threshold", "random_forest": "random forest",
@@ -84,6 +84,21 @@ def count(predicted: NDArray[np.bool_], label: NDArray[np.uint8]) -> Counts:
     wanted = int(np.count_nonzero(pore))
     total = int(np.count_nonzero(known))
     return Counts(hit, found - hit, wanted - hit, total - found - wanted + hit)
+
+
+def histograms(
+    probabilities: NDArray[np.float32], label: NDArray[np.uint8], bins: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many pore pixels, and how many matrix pixels, have a probability in each of equal bins.
+
+    Where there is no specimen (NaN) the probability is 0.
+
+    >>> histograms(np.array([[0.1, 0.9, 1.0, np.nan]]), np.array([[0, 1, 1, 255]], np.uint8), 2)
+    (array([0, 2]), array([1, 0]))
+    """
+    place = np.clip((np.nan_to_num(probabilities) * bins).astype(np.int64), 0, bins - 1)
+    return (np.bincount(place[label == PORE], minlength=bins),
+            np.bincount(place[label == MATRIX], minlength=bins))  # fmt: skip
 
 
 def mean(values: list[float | None]) -> float | None:

@@ -12,6 +12,7 @@ import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from poreseg.errors import PoresegError, warn
@@ -78,6 +79,14 @@ def export_onnx(model: Model, path: Path | str) -> None:
 def build_network(encoder: str) -> Any:
     """A U-Net for one class with an smp encoder, its weights random."""
     return smp.Unet(encoder, encoder_weights=None, in_channels=3, classes=1)
+
+
+def start_network(encoder: str, weights: Path | str) -> Any:
+    """A U-Net that starts from weights: those of its encoder, the rest random, or all of them."""
+    network, found = build_network(encoder), load_file(weights)
+    whole_network = any(key.startswith("decoder.") for key in found)
+    (network if whole_network else network.encoder).load_state_dict(found)
+    return network
 
 
 class _DepthwiseInFp32:

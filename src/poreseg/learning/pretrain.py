@@ -1,0 +1,106 @@
+"""Pretrain: a U-Net learns from drawn specimens what pores are, before it sees an image."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from poreseg.drawn.anything import draw_anything
+from poreseg.files import digest, read_json, sha256, whole
+from poreseg.learning.loop import Recipe, fit
+from poreseg.learning.model import THRESHOLD, Model, save_model, start_network
+from poreseg.lineage import git_commit
+from poreseg.metrics import Counts, count
+from poreseg.tables import write_table
+from poreseg.tracking import Silent
+
+SIDE = 256  # px, of a drawn specimen
+JUDGED = 64  # specimens, by which its progress is seen
+MADE_OF = ("drawn/anything.py", "drawn/fields.py", "learning/loop.py", "learning/losses.py")
+
+
+class Drawn(Dataset[tuple[Tensor, Tensor]]):
+    """Drawn specimens without end: the same index, the same specimen, and none twice."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Image (3, S, S) and label (S, S), both uint8."""
+        image, label = draw_anything(np.random.default_rng([self._seed, index]), SIDE)
+        return torch.from_numpy(np.moveaxis(image, -1, 0).copy()), torch.from_numpy(label)
+
+
+def pretrain(
+    encoder_weights: Path | str,
+    encoder_card: Path | str,
+    model: Path | str,
+    *,
+    cache: Path | str,
+    threads: int,
+    tracker: Silent,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    workers: int,
+    seed: int,
+) -> None:
+    """Write the model folder of a U-Net that has learned from drawn specimens alone.
+
+    It depends on no study: what was once learned is kept in the cache, by a digest of
+    all it depends on, and taken from there.
+
+    Parameters
+    ----------
+    encoder_weights, encoder_card
+        What the verb encoder wrote.
+    model
+        Folder to write: as `train` writes it, and history.csv.
+    cache
+        Folder of pretrained models, and of what a killed training resumes from.
+    threads
+        Of the processor, where there is no GPU.
+
+    The other parameters are the `pretrain` section of params.yaml.
+    """
+    encoder, package = read_json(encoder_card), Path(__file__).parents[1]
+    settings = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "seed": seed}
+    key = digest([settings, encoder["sha256"], [sha256(package / name) for name in MADE_OF]])[:16]
+    kept = Path(cache) / key
+    if not kept.is_dir():
+        card = {
+            "encoder": encoder, "mean": encoder["mean"], "std": encoder["std"], "threshold": THRESHOLD,
+            "images": [], "validation_images": [], "git_commit": git_commit(), "data_hash": None,
+            "params_hash": key, "mlflow_run_id": tracker.run_id,
+        }  # fmt: skip
+        network = start_network(encoder["name"], encoder_weights)
+        recipe = Recipe(
+            steps=steps, minutes=float("inf"), batch=batch, learning_rate=learning_rate, encoder_rate=1.0,
+            weight_decay=0.01, warmup=0.05, ema=0.99, validate_every=max(1, steps // 20), patience=steps,
+            precision="auto", workers=workers,
+        )  # fmt: skip
+        judge = partial(_iou, specimens=[Drawn(seed + 1)[i] for i in range(JUDGED)])
+        store = Path(cache) / f".{key}"
+        learned = fit(network, Drawn(seed), judge, card, recipe, store,
+                      name="pretrain", threads=threads, tracker=tracker)  # fmt: skip
+        card |= {"validation_iou": learned.best, "steps": learned.steps,
+                 "minutes": learned.minutes, "precision": learned.precision}  # fmt: skip
+        with whole(kept) as folder:
+            save_model(folder, Model(network, card))
+            write_table(folder / "history.csv", learned.table)
+        shutil.rmtree(store, ignore_errors=True)
+    with whole(model) as folder:
+        shutil.copytree(kept, folder)
+
+
+def _iou(model: Model, specimens: list[tuple[Tensor, Tensor]]) -> float:
+    """Pooled IoU of drawn specimens."""
+    counts = Counts()
+    for image, label in specimens:
+        found = model.probabilities(image.permute(1, 2, 0).numpy()[None])[0]
+        counts += count(found >= THRESHOLD, label.numpy())
+    return counts.iou or 0.0

@@ -1,0 +1,21 @@
+"""Plug: the model that was chosen -> one that has learned from all training images."""
+
+from pathlib import Path
+
+from poreseg.devices import own_gpu
+from poreseg.errors import told_in_one_line
+from poreseg.learning.train import train
+from poreseg.tracking import tracked
+
+name = f"{snakemake.params.study} all"
+with told_in_one_line(snakemake.log[0]), own_gpu(), tracked(name) as tracker:
+    train(
+        **{key: value for key, value in snakemake.input.items() if key != "sources"},
+        model=Path(snakemake.output.card).parent,
+        history=snakemake.output.history,
+        fold=None,
+        checkpoints=snakemake.params.checkpoints,
+        threads=snakemake.threads,
+        tracker=tracker,
+        **snakemake.params.settings,
+    )
