@@ -4,7 +4,7 @@ snakemake --cores all
 snakemake --cores all --config study=PATH results=PATH
 """
 
-from poreseg.demo import study as demo
+from poreseg.drawn import study as demo
 from poreseg.devices import gpu_percent, gpus
 from poreseg.plan import finish, planned, sources
 
@@ -158,14 +158,34 @@ rule encoder:
         "workflow/scripts/encoder.py"
 
 
+rule pretrain:
+    input:
+        encoder_weights=at("encoder/weights.safetensors"),
+        encoder_card=at("encoder/encoder.json"),
+        sources=sources("pretrain"),
+    output:
+        card=at("pretrained/poreseg.json"),
+        weights=at("pretrained/model.safetensors"),
+        history=at("pretrained/history.csv"),
+    log:
+        at("logs/pretrain.log"),
+    threads: workflow.cores
+    resources:
+        gpu_percent=gpu_percent(),
+    params:
+        settings=plan.settings("pretrain"),
+    script:
+        "workflow/scripts/pretrain.py"
+
+
 rule train:
     input:
         tiles=at("tiles.csv"),
         rasters=expand(at("rasters/{image}.tif"), image=plan.study.labelled),
         labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
         pipeline=at("augment/pipeline.json"),
-        encoder_weights=at("encoder/weights.safetensors"),
         encoder_card=at("encoder/encoder.json"),
+        start=plan.start,
         sources=sources("train"),
     output:
         card=at("model/fold-{fold}/poreseg.json"),
@@ -183,6 +203,33 @@ rule train:
         study=plan.study.folder.name,
     script:
         "workflow/scripts/train.py"
+
+
+rule refit:
+    input:
+        tiles=at("tiles.csv"),
+        rasters=expand(at("rasters/{image}.tif"), image=plan.study.labelled),
+        labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
+        pipeline=at("augment/pipeline.json"),
+        encoder_card=at("encoder/encoder.json"),
+        start=at("model/fold-0/model.safetensors"),
+        sources=sources("refit"),
+    output:
+        card=at("model/all/poreseg.json"),
+        config=at("model/all/config.json"),
+        weights=at("model/all/model.safetensors"),
+        history=at("history/all.csv"),
+    log:
+        at("logs/refit.log"),
+    threads: workflow.cores
+    resources:
+        gpu_percent=gpu_percent(),
+    params:
+        settings=plan.settings("train") | plan.settings("refit"),
+        checkpoints=at(".checkpoints"),
+        study=plan.study.folder.name,
+    script:
+        "workflow/scripts/refit.py"
 
 
 rule predict:
@@ -235,6 +282,7 @@ rule evaluate:
         metrics=at("metrics.json"),
         scores=at("scores.csv"),
         curve=at("thresholds.csv"),
+        calibration=at("calibration.csv"),
     log:
         at("logs/evaluate.log"),
     params:
@@ -242,6 +290,22 @@ rule evaluate:
         split=plan.split_table(),
     script:
         "workflow/scripts/evaluate.py"
+
+
+rule errors:
+    input:
+        tiles=at("tiles.csv"),
+        rasters=expand(at("rasters/{image}.tif"), image=plan.study.labelled),
+        masks=expand(at("masks/{image}.tif"), image=plan.study.labelled),
+        labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
+        sources=sources("errors"),
+    output:
+        maps=expand(at("errors/{image}.png"), image=plan.study.labelled),
+        sheet=at("worst-tiles.png"),
+    log:
+        at("logs/errors.log"),
+    script:
+        "workflow/scripts/errors.py"
 
 
 rule measure:
@@ -282,10 +346,12 @@ rule report:
         metrics=at("metrics.json"),
         scores=at("scores.csv"),
         curve=at("thresholds.csv"),
+        calibration=at("calibration.csv"),
+        worst=at("worst-tiles.png"),
         porosity=at("porosity.csv"),
         sizes=at("pore-sizes.csv"),
-        histories=expand(at("history/fold-{fold}.csv"), fold=range(plan.study.folds)),
-        cards=expand(at("model/fold-{fold}/poreseg.json"), fold=range(plan.study.folds)),
+        histories=plan.histories,
+        cards=plan.cards,
         sheet=at("augment/contact-sheet.png"),
         template="src/poreseg/analysis/report.html.j2",
         sources=sources("report"),
@@ -307,7 +373,7 @@ rule track:
         porosity=at("porosity.csv"),
         page=at("report/index.html"),
         overlays=expand(at("overlays/{image}.png"), image=plan.study.names),
-        cards=expand(at("model/fold-{fold}/poreseg.json"), fold=range(plan.study.folds)),
+        cards=plan.cards,
     output:
         record=at("tracked.json"),
     log:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from poreseg.analysis.report import GRAY, differences
+from poreseg.analysis.errors import GRAY, differences
 from poreseg.check import check_sample, contact_sheet
 from poreseg.classes import PORE, UNKNOWN
 from poreseg.config import read_params
-from poreseg.demo.study import samples
+from poreseg.drawn.study import samples
 from poreseg.images.raster import open_raster
 from poreseg.prediction.segment import paint
 

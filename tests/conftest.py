@@ -14,7 +14,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from poreseg.demo.study import SPECIMENS, Specimen, draw_study
+from poreseg.drawn.study import SPECIMENS, Specimen, draw_study
 from poreseg.images.ingest import ingest
 from poreseg.images.raster import write_raster
 

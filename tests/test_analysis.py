@@ -23,6 +23,7 @@ from poreseg.analysis.baselines import (
     otsu_pores,
     thresholded,
 )
+from poreseg.analysis.errors import FALSE, MISSED, differences, errors
 from poreseg.analysis.forest import features
 from poreseg.analysis.morphometry import (
     describe,
@@ -31,7 +32,6 @@ from poreseg.analysis.morphometry import (
     size_classes,
     weighted_median,
 )
-from poreseg.analysis.report import FALSE, MISSED, differences
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
 from poreseg.prediction.segment import BLUE, find_pores, paint, segment
@@ -285,6 +285,30 @@ def test_features_of_a_window_are_those_of_the_whole(tmp_path, bands):
 def test_otsu_of_an_empty_frame_finds_nothing():
     gray = np.full((4, 4), 7, np.uint8)
     assert not otsu_pores(gray, np.zeros((4, 4), bool), dark=True).any()
+
+
+def test_the_worst_tiles_of_unlearned_images_come_first(tmp_path):
+    label = np.zeros((64, 128), np.uint8)
+    label[:, :10], label[:, 70:110] = 1, 1
+    image = np.full((64, 128), 90, np.uint8)
+    image[0, 126:] = 0, 255
+    for name in ("taught", "judged"):
+        ingest_array(tmp_path / f"{name}.tif", image)
+        write_raster(tmp_path / f"{name}-mask.tif", np.zeros_like(label))  # all pores are missed
+        write_raster(tmp_path / f"{name}-label.tif", label)
+    tiles = pd.DataFrame({"image": ["taught", "judged", "judged"], "row": 0, "col": [64, 0, 64],
+                          "height": 64, "width": 64, "role": ["train", "test", "test"]})  # fmt: skip
+    tiles.to_csv(tmp_path / "tiles.csv", index=False)
+    files = [[tmp_path / f"{name}{kind}" for name in ("taught", "judged")]
+             for kind in (".tif", "-mask.tif", "-label.tif", ".png")]  # fmt: skip
+    errors(tmp_path / "tiles.csv", *files, tmp_path / "worst.png")
+    drawn = np.asarray(Image.open(tmp_path / "judged.png"))
+    assert drawn.shape == (64, 128, 3)
+    assert np.abs(drawn[0, 0].astype(int) - MISSED).max() < 40
+    sheet = np.asarray(Image.open(tmp_path / "worst.png")).astype(int)
+    missed = np.abs(sheet - drawn[0, 0]).max(axis=-1) < 3
+    left, right = np.hsplit(missed, 2)
+    assert (left.sum(), right.sum()) == (64 * 40, 64 * 10)  # judged alone, the worse tile first
 
 
 def test_differences_have_a_colour_each():

@@ -16,10 +16,11 @@ FLOW = [  # a module may import only what stands before it
     "labels.shapes", "labels.documents", "labels.geojson", "labels.labelme", "labels.coco",
     "labels.via", "labels.labelstudio", "labels.cvat", "labels.roi", "labels.vector", "labels.mask",
     "labels.registry", "labels.rasterise", "labels.write", "study", "split", "check", "metrics", "lineage",
-    "tracking", "learning.encoder", "learning.augment", "learning.dataset",
-    "learning.contact_sheet", "learning.losses", "learning.card", "learning.model", "learning.sliding", "learning.train",
-    "prediction.engine", "prediction.predict", "prediction.pores", "prediction.segment", "analysis.shapes", "analysis.forest", "analysis.baselines", "analysis.evaluate",
-    "analysis.morphometry", "analysis.report", "demo.fields", "demo.looks", "demo.study", "plan",
+    "tracking", "drawn.fields", "drawn.anything", "drawn.looks", "drawn.study", "learning.encoder", "learning.augment", "learning.dataset",
+    "learning.contact_sheet", "learning.losses", "learning.card", "learning.model", "learning.sliding", "learning.calibrate", "learning.loop",
+    "learning.pretrain", "learning.train",
+    "prediction.engine", "prediction.predict", "prediction.pores", "prediction.segment", "analysis.errors", "analysis.shapes", "analysis.forest", "analysis.baselines", "analysis.evaluate",
+    "analysis.morphometry", "analysis.report", "plan",
     "cli",
 ]  # fmt: skip
 PACKAGE = ROOT / "src" / "poreseg"

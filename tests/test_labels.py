@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rasterio.crs import CRS
 
-from poreseg.demo.study import save_label
+from poreseg.drawn.study import save_label
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.labels.label import Classes, Grid

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from poreseg.analysis.evaluate import threshold_curve
+from poreseg.analysis.evaluate import (
+    calibration_curve,
+    calibration_error,
+    count_probabilities,
+    threshold_curve,
+)  # fmt: skip
 from poreseg.analysis.shapes import boundary_iou, object_f1
 from poreseg.images.raster import write_raster
 from poreseg.metrics import Counts, count, interval, mean, summarise
@@ -71,10 +76,25 @@ def test_the_threshold_curve_is_the_iou_at_that_threshold(tmp_path):
     probability = np.clip(draw.normal(0.3 + 0.4 * (label == 1), 0.2), 0, 1).astype(np.float32)
     write_raster(tmp_path / "p.tif", probability)
     write_raster(tmp_path / "l.tif", label)
-    curve = threshold_curve([tmp_path / "p.tif"], [tmp_path / "l.tif"], ["test"])
+    curve = threshold_curve(
+        count_probabilities([tmp_path / "p.tif"], [tmp_path / "l.tif"], ["test"])
+    )
     for threshold in (0.05, 0.5, 0.87):
         row = curve[np.isclose(curve["threshold"], threshold)]
         assert row["iou_pooled"].item() == pytest.approx(count(probability >= threshold, label).iou)
+
+
+def test_the_calibration_curve_of_a_hand_worked_case():
+    pore, matrix = np.zeros(100, np.int64), np.zeros(100, np.int64)
+    pore[82], matrix[82] = 3, 1  # a probability of 0.825 that means 0.75
+    pore[10], matrix[19] = 1, 1  # of 0.105 and 0.195 that mean 0.5
+    curve = calibration_curve({"test": (pore, matrix), "train": (0 * pore, 0 * matrix)})
+    assert curve["role"].unique().tolist() == ["test"]
+    assert curve["probability"].tolist() == pytest.approx([0.15, 0.825])
+    assert curve["pore_share"].tolist() == [0.5, 0.75]
+    assert curve["pixels"].tolist() == [2, 4]
+    assert calibration_error(curve, "test") == pytest.approx((2 * 0.35 + 4 * 0.075) / 6)
+    assert calibration_error(curve, "train") is None
 
 
 # outlines and single pores

@@ -15,7 +15,7 @@ import rasterio
 from conftest import ROOT, small_specimens
 from PIL import Image
 
-from poreseg.demo.study import draw_study
+from poreseg.drawn.study import draw_study
 
 PER_IMAGE = {"ingest", "rasterise", "tile", "predict", "segment", "measure"}
 

@@ -213,7 +213,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to draw it in.")] = Path("data/demo"),
 ) -> None:
     """Draw the demo study: 17 specimens of four looks with exact labels in three formats."""
-    from poreseg.demo.study import draw_study
+    from poreseg.drawn.study import draw_study
 
     if folder.exists() and any(folder.iterdir()) and not (folder / "samples.csv").is_file():
         raise PoresegError(f"{folder} holds other files; name a new folder")

@@ -13,7 +13,7 @@ from typing import Any
 
 from poreseg import study as studies
 from poreseg.config import check_params
-from poreseg.demo import study as demo
+from poreseg.drawn import study as demo
 from poreseg.errors import PoresegError, told_in_one_line
 from poreseg.files import TEMPORARY, read_json, write_json
 from poreseg.metrics import METHODS
@@ -22,10 +22,11 @@ from poreseg.split import split_study
 USER_STUDY = Path("data/raw")
 DEMO_STUDY = Path("data/demo")
 PACKAGE = Path(__file__).parent
+WEIGHTS = "model.safetensors"  # as smp names them
 PLUMBING = {"errors", "files", "tracking", "devices"}  # they change no results
 PER_IMAGE = {  # folders under results/ that hold one file per image
     "rasters": ".tif", "labels": ".tif", "tiles": ".csv", "probabilities": ".tif", "masks": ".tif",
-    "overlays": ".png", "polygons": ".geojson", "pores": ".csv",
+    "overlays": ".png", "errors": ".png", "polygons": ".geojson", "pores": ".csv",
 }  # fmt: skip
 
 
@@ -46,6 +47,7 @@ class Plan:
         self.results = str(config.get("results") or "results").rstrip("/")
         _check_apart(folder, Path(self.results))
         _check_encoder_file(self.params.encoder.file)
+        _check_start(self.params.train.start)
         self.is_demo = folder.resolve() == DEMO_STUDY.resolve()
         samples = demo.samples(DEMO_STUDY) if self.is_demo else studies.read_study(folder)
         self.study = split_study(samples, folder, **self.params.split.model_dump())
@@ -65,9 +67,38 @@ class Plan:
         return {"pixel_size_um": s.pixel_size_um, "channel": s.channel, "plane": s.plane,
                 "data_bar_px": s.data_bar_px}  # fmt: skip
 
+    @property
+    def start(self) -> str:
+        """The weights that training starts from."""
+        given = self.params.train.start
+        own = {"encoder": "encoder/weights.safetensors", "drawn": "pretrained/model.safetensors"}
+        return self.at(own[given]) if given in own else f"{given}/{WEIGHTS}"
+
+    @property
+    def cards(self) -> list[str]:
+        """Cards of all models."""
+        return [self.at(f"model/{name}/poreseg.json") for name in self._models]
+
+    @property
+    def histories(self) -> list[str]:
+        """Histories of all models."""
+        return [self.at(f"history/{name}.csv") for name in self._models]
+
+    @property
+    def refits(self) -> bool:
+        """Whether a model learns from all training images once one is chosen."""
+        return self.study.folds == 1 and self.params.refit.steps > 0
+
+    @property
+    def _models(self) -> list[str]:
+        """Names of the model folders, those of the folds first."""
+        return [f"fold-{fold}" for fold in range(self.study.folds)] + ["all"] * self.refits
+
     def models_of(self, image: str) -> list[str]:
-        """Model folders that predict an image."""
-        return [f"{self.results}/model/fold-{fold}" for fold in self.study.seen_by(image)]
+        """Model folders that predict an image: none that has learned from it, if it validates."""
+        if self.refits and self.study[image].role != "validation":
+            return [self.at("model/all")]
+        return [self.at(f"model/fold-{fold}") for fold in self.study.seen_by(image)]
 
     def split_table(self) -> list[list[Any]]:
         """Image, role and held-out fold of every labelled image."""
@@ -86,6 +117,14 @@ def _check_apart(study: Path, results: Path) -> None:
 def _check_encoder_file(file: str | None) -> None:
     if file is not None and not Path(file).is_file():
         raise PoresegError(f"encoder.file: no file {file}; name a .safetensors or .pth file")
+
+
+def _check_start(start: str) -> None:
+    if start not in ("encoder", "drawn") and not (Path(start) / WEIGHTS).is_file():
+        raise PoresegError(
+            f"train.start: {start} is no model folder, there is no {WEIGHTS} in it; "
+            "name one, or encoder, or drawn"
+        )
 
 
 def _default_study() -> Path:

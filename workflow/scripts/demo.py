@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from poreseg.demo.study import draw_study
+from poreseg.drawn.study import draw_study
 from poreseg.errors import told_in_one_line
 
 with told_in_one_line(snakemake.log[0]):

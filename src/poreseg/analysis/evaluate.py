@@ -1,6 +1,6 @@
 """Evaluate: how good it is, on stitched images, for those that taught, chose and judge."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from poreseg.analysis.baselines import read_baselines
 from poreseg.analysis.shapes import boundary_iou, object_f1
-from poreseg.classes import PORE, UNKNOWN
+from poreseg.classes import PORE
 from poreseg.files import read_json, write_json
 from poreseg.images.raster import open_raster
-from poreseg.metrics import Counts, count, summarise
+from poreseg.metrics import Counts, count, histograms, summarise
 from poreseg.tables import write_table
 
 ROLES = ("train", "validation", "test")
-STEPS = 100  # of the probability, in the threshold curve
+STEPS = 100  # of the probability, in both curves
+Histograms = Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]  # pore, matrix by role
 
 
 def evaluate(
@@ -29,6 +30,7 @@ def evaluate(
     metrics: Path | str,
     scores: Path | str,
     curve: Path | str,
+    calibration: Path | str,
     *,
     split: Sequence[Sequence[Any]],
     resamples: int,
@@ -51,6 +53,8 @@ def evaluate(
         pores are found.
     curve
         CSV to write: pooled IoU by threshold, for each role.
+    calibration
+        CSV to write: share of pores by probability, for each role.
     split
         Rows of image, role and held-out fold.
 
@@ -85,7 +89,12 @@ def evaluate(
     for method, scored in beside.items():
         table[f"{method}_iou"] = [counts.iou for counts in scored]
     write_table(scores, table)
-    write_table(curve, threshold_curve(probabilities, labels, roles))
+    counted = count_probabilities(probabilities, labels, roles)
+    write_table(curve, threshold_curve(counted))
+    reliability = calibration_curve(counted)
+    write_table(calibration, reliability)
+    for role in ROLES:
+        summary[role]["calibration_error"] = calibration_error(reliability, role)
     write_json(metrics, summary)
 
 
@@ -99,21 +108,24 @@ def _row(name: str, role: str, counts: Counts) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def threshold_curve(
+def count_probabilities(
     probabilities: Sequence[Path | str], labels: Sequence[Path | str], roles: Sequence[str]
-) -> pd.DataFrame:
-    """Pooled IoU of each role for thresholds 0.01 to 0.99, from one pass over the pixels."""
-    pore = {role: np.zeros(STEPS, np.int64) for role in ROLES}
-    matrix = {role: np.zeros(STEPS, np.int64) for role in ROLES}
+) -> Histograms:
+    """By role, how many pore and matrix pixels have which probability, in `STEPS` bins."""
+    found = {role: (np.zeros(STEPS, np.int64), np.zeros(STEPS, np.int64)) for role in ROLES}
     for path, label, role in zip(probabilities, labels, roles, strict=True):
         with open_raster(path) as raster, open_raster(label) as truth:
-            values, known = raster.band(), truth.band()
-            pore[role] += _histogram(values[known == PORE])
-            matrix[role] += _histogram(values[(known != PORE) & (known != UNKNOWN)])
+            for total, part in zip(found[role], histograms(raster.band(), truth.band(), STEPS), strict=True):  # fmt: skip
+                total += part
+    return found
+
+
+def threshold_curve(found: Histograms) -> pd.DataFrame:
+    """Pooled IoU of each role for thresholds 0.01 to 0.99."""
     rows = []
-    for role in ROLES:
-        hit, false = _from_above(pore[role]), _from_above(matrix[role])
-        union = false + pore[role].sum()
+    for role, (pore, matrix) in found.items():
+        hit, false = _from_above(pore), _from_above(matrix)
+        union = false + pore.sum()
         rows += [
             {"role": role, "threshold": step / STEPS, "iou_pooled": hit[step] / union[step]}
             for step in range(1, STEPS)
@@ -122,9 +134,29 @@ def threshold_curve(
     return pd.DataFrame(rows, columns=["role", "threshold", "iou_pooled"])
 
 
-def _histogram(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    bins = np.clip((np.nan_to_num(values) * STEPS).astype(np.int64), 0, STEPS - 1)
-    return np.bincount(bins, minlength=STEPS).astype(np.int64)
+def calibration_curve(found: Histograms) -> pd.DataFrame:
+    """How much is pore among the pixels of about one probability, in tenths, for each role."""
+    rows = []
+    middles = (np.arange(STEPS) + 0.5) / STEPS
+    for role, (pore, matrix) in found.items():
+        for part in np.split(np.arange(STEPS), 10):
+            if pixels := int((pore + matrix)[part].sum()):
+                rows.append({
+                    "role": role, "probability": (pore + matrix)[part] @ middles[part] / pixels,
+                    "pore_share": pore[part].sum() / pixels, "pixels": pixels,
+                })  # fmt: skip
+    return pd.DataFrame(rows, columns=["role", "probability", "pore_share", "pixels"])
+
+
+def calibration_error(curve: pd.DataFrame, role: str) -> float | None:
+    """Mean distance of probability and share of pores, over pixels (ECE); None without pixels.
+
+    Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".
+    """
+    part = curve[curve["role"] == role]
+    if part.empty:
+        return None
+    return float(np.average((part["probability"] - part["pore_share"]).abs(), weights=part["pixels"]))  # fmt: skip
 
 
 def _from_above(histogram: NDArray[np.int64]) -> NDArray[np.int64]:

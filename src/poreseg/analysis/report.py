@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
+from poreseg.analysis.errors import GRAY, differences
 from poreseg.analysis.evaluate import ROLES
 from poreseg.classes import PORE, UNKNOWN
 from poreseg.files import read_json, write_text
@@ -28,9 +29,6 @@ matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "poreseg", "font
                         "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
 import matplotlib.pyplot as plt  # noqa: E402
 
-FALSE = (255, 140, 0)  # orange: taken for pore and is none
-MISSED = (230, 0, 90)  # crimson: pore and not found
-GRAY = (128, 128, 128)  # unknown, not scored
 FRAME = (255, 220, 0)  # yellow: around what is no specimen
 ORDER = ("test", "validation", "train", "no label")
 ROLE_COLOURS = {"train": "#8a8f98", "validation": "#c77d1e", "test": "#1e64ff"}
@@ -43,6 +41,8 @@ def report(
     metrics: Path | str,
     scores: Path | str,
     curve: Path | str,
+    calibration: Path | str,
+    worst: Path | str,
     porosity: Path | str,
     sizes: Path | str,
     histories: Sequence[Path | str],
@@ -59,8 +59,8 @@ def report(
     ----------
     rasters, masks
         Of all images, in one order; `labels` of those that have one, in any order.
-    metrics, scores, curve, porosity, sizes, histories, cards, sheet
-        What evaluate, measure, train and augment wrote.
+    metrics, scores, curve, calibration, worst, porosity, sizes, histories, cards, sheet
+        What evaluate, errors, measure, train and augment wrote.
     page
         HTML to write; pictures and figures are inside it.
     study
@@ -93,19 +93,9 @@ def report(
         cards=[read_json(card) for card in cards],
         learning=_svg(_learning_curves, histories), thresholds=_svg(_threshold_curve, curve),
         sizes=_svg(_size_curve, sizes), sheet=_embedded(Image.open(sheet), 1200),
+        reliability=_svg(_reliability, calibration), worst=_embedded(Image.open(worst), 1600),
     )  # fmt: skip
     write_text(page, html)
-
-
-def differences(
-    image: NDArray[np.uint8], pore: NDArray[np.bool_], label: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    """The image (H, W, 3) with agreement in blue, false pore in orange, missed pore in crimson."""
-    true = label == PORE
-    done = paint(image, pore & true)
-    done = paint(done, pore & (label != PORE) & (label != UNKNOWN), FALSE, 0.8)
-    done = paint(done, ~pore & true, MISSED, 0.8)
-    return paint(done, label == UNKNOWN, GRAY)
 
 
 def _name(path: Path | str) -> str:
@@ -196,9 +186,9 @@ def _svg(draw: Any, *arguments: Any) -> str:
 
 
 def _learning_curves(axes: Any, histories: Sequence[Path | str]) -> None:
-    for fold, path in enumerate(histories):
+    for number, path in enumerate(histories):
         history = read_table(path)
-        first = fold == 0
+        first = number == 0
         for column, role, name in [("train_iou", "train", "training crops, augmented"),
                                    ("validation_iou", "validation", "validation, whole images")]:  # fmt: skip
             axes.plot(history["step"], history[column], marker=".", color=ROLE_COLOURS[role],
@@ -213,6 +203,14 @@ def _threshold_curve(axes: Any, path: Path | str) -> None:
         axes.plot(part["threshold"], part["iou_pooled"], color=ROLE_COLOURS[str(role)], label=role)
     axes.set(xlabel="threshold of the probability", ylabel="IoU, pooled", xlim=(0, 1), ylim=(0, 1))
     axes.legend(frameon=False, loc="lower center", ncols=3)
+
+
+def _reliability(axes: Any, path: Path | str) -> None:
+    axes.plot([0, 1], [0, 1], color="#d0d4da", linewidth=1)
+    for role, part in read_table(path).groupby("role"):
+        axes.plot(part["probability"], part["pore_share"], marker=".", color=ROLE_COLOURS[str(role)], label=role)  # fmt: skip
+    axes.set(xlabel="probability that the model gives", ylabel="share that is pore", xlim=(0, 1), ylim=(0, 1))  # fmt: skip
+    axes.legend(frameon=False, loc="upper left")
 
 
 def _size_curve(axes: Any, path: Path | str) -> None:
