@@ -4,12 +4,18 @@ snakemake --cores all
 snakemake --cores all --config study=PATH results=PATH
 """
 
+import os
+
 from poreseg.drawn import study as demo
 from poreseg.devices import gpu_percent, gpus
 from poreseg.plan import finish, planned, sources
 
 
 configfile: "params.yaml"
+
+
+# Threads that wait leave their core to others: to the worker that draws crops, for one.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 plan = planned(config)

@@ -1,7 +1,7 @@
 """IoU of poreseg and of its baselines on real studies, through the real pipeline.
 
 python benchmarks/accuracy.py DATA WORK [--protocols NAME ...] [--seeds 1 2 3]
-    [--methods 'NAME={"train": {"steps": 300}}' ...] [--table docs/accuracy]
+    [--methods 'NAME={"train": {"steps": 300}}' ...] [--cores N] [--table FILE]
 
 DATA holds studies (folders of images/, labels/, samples.csv) and WORK gets a folder a run;
 what is there already is not run again, so that the benchmark goes on where it was stopped.
@@ -12,10 +12,11 @@ A method is a change of params.yaml, as JSON; `default` is none. Protocols:
   by a model that has seen none of its specimen, not even to choose by;
 - `sandstone-ct`: slices 0 to 150 teach, 250 to 400 judge; of one core, so this flatters;
 - `without-NAME`: all studies but one teach, that one judges;
-- `labels-N`: mixed17 with the first N training images alone (N of 2, 4, 8).
+- `labels-N`: mixed17 with N of its training images alone (N of 1, 2, 4, 8).
 
 Writes runs.csv (one row an image, run and method) and TABLE.csv and TABLE.md: means over
-images, each the mean of its seeds, with 95 % bootstrap intervals over specimens.
+images, each the mean of its seeds, with 95 % bootstrap intervals over specimens; and what
+each method adds to the first one (TABLE-paired), image by image with the same seeds.
 """
 
 import argparse
@@ -40,7 +41,7 @@ from poreseg.study import Sample, read_study
 ROOT = Path(__file__).parents[1]
 FOLDED, FOLDS = ("thinsection", "fdm-photo", "mudrock-sem"), 3
 STUDIES = (*FOLDED, "sandstone-ct")
-CURVE = (2, 4, 8)  # training images; two are the fewest that one can be held out of
+CURVE = (1, 2, 4, 8)  # training images
 COUNTS = ("true_pore_px", "false_pore_px", "missed_pore_px", "true_matrix_px")
 RESAMPLES = 2000
 
@@ -114,7 +115,9 @@ def lay_out(items: list[Item], folder: Path) -> None:
     write_text(folder / "samples.csv", pd.DataFrame(rows).to_csv(index=False))
 
 
-def run(items: list[Item], folder: Path, change: dict[str, Any], seed: int) -> pd.DataFrame:
+def run(
+    items: list[Item], folder: Path, change: dict[str, Any], seed: int, cores: str
+) -> pd.DataFrame:
     """Scores of the images of one run, by the network and by the baselines."""
     study, results = folder / "study", folder / "results"
     if not (results / "metrics.json").is_file():
@@ -123,7 +126,7 @@ def run(items: list[Item], folder: Path, change: dict[str, Any], seed: int) -> p
         teach, judge = ({(i.study, i.sample.specimen) for i in items if i.role == role} for role in ("train", "test"))  # fmt: skip
         if teach & judge or len(teach) == 1:  # slices of one core
             params["split"] = {**change.get("split", {}), "by": "image"}
-        command = [sys.executable, "-m", "snakemake", "--cores", "all", str(results / "metrics.json"), "--config", f"study={study}",
+        command = [sys.executable, "-m", "snakemake", "--cores", cores, str(results / "metrics.json"), "--config", f"study={study}",
                    f"results={results}", *(f"{key}={json.dumps(value)}" for key, value in params.items())]  # fmt: skip
         with (folder / "log.txt").open("w") as log:
             subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True,
@@ -157,6 +160,24 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def paired(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each method adds to the IoU of the first one, of the same images with the same seeds."""
+    found = []
+    for protocol, group in rows[~rows["method"].isin(METHODS)].groupby("protocol", sort=False):
+        wide = group.pivot_table(index=["specimen", "image", "seed"], columns="method", values="iou", sort=False)  # fmt: skip
+        first, *others = group["method"].unique()
+        for method in others:
+            gain = (wide[method] - wide[first]).dropna()
+            images = gain.groupby(["specimen", "image"]).mean().rename("iou").reset_index()
+            low, high = interval(images)
+            found.append({
+                "protocol": protocol, "method": method, "against": first, "images": len(images),
+                "seeds": gain.index.get_level_values("seed").nunique(), "gain": images["iou"].mean(),
+                "low": low, "high": high, "share_better": (images["iou"] > 0).mean(),
+            })  # fmt: skip
+    return pd.DataFrame(found)
+
+
 def interval(images: pd.DataFrame) -> tuple[float, float]:
     """95 % bootstrap interval of the mean IoU of images, drawing whole specimens."""
     defined = images.dropna(subset="iou")
@@ -187,6 +208,7 @@ def main() -> None:
     parser.add_argument("--protocols", nargs="+")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", default=["default"])
+    parser.add_argument("--cores", default="all", help="of a run, as snakemake takes them")
     parser.add_argument("--table", type=Path, help="tables to write, without suffix")
     given = parser.parse_args()
     known = protocols(given.data)
@@ -206,17 +228,19 @@ def main() -> None:
                     folder = given.work.resolve() / f"{protocol}-{fold}-{method}-{key}"
                     folder.mkdir(parents=True, exist_ok=True)
                     print(f"{protocol} {fold}, {method}, seed {seed}: ", end="", flush=True)
-                    scores = run(items, folder, settings, seed)
+                    scores = run(items, folder, settings, seed, given.cores)
                     found = long(scores, method, baselines=number == 0 and seed == given.seeds[0])
                     rows.append(found.assign(protocol=protocol, seed=seed, fold=fold))
                     print(f"IoU {found[found['method'] == method]['iou'].mean():.3f}", flush=True)
-    table = summarise(pd.concat(rows))
-    pd.concat(rows).to_csv(given.work / "runs.csv", index=False)
-    markdown = table.round(3).to_markdown(index=False)
-    print(markdown)
-    if given.table:
-        table.round(4).to_csv(given.table.with_suffix(".csv"), index=False)
-        write_text(given.table.with_suffix(".md"), markdown + "\n")
+    everything = pd.concat(rows)
+    everything.to_csv(given.work / "runs.csv", index=False)
+    for suffix, table in (("", summarise(everything)), ("-paired", paired(everything))):
+        markdown = table.round(3).to_markdown(index=False)
+        print(markdown, end="\n\n")
+        if given.table:
+            to = given.table.with_name(given.table.name + suffix)
+            table.round(4).to_csv(to.with_suffix(".csv"), index=False)
+            write_text(to.with_suffix(".md"), markdown + "\n")
 
 
 if __name__ == "__main__":

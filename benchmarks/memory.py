@@ -1,6 +1,6 @@
 """Peak memory of prediction, and of what comes after it, on images of any height.
 
-python benchmarks/memory.py --model results/model/fold-0 --rasters results/rasters
+python benchmarks/memory.py --model results/model/all --rasters results/rasters
     [--megapixels 10 100 1000] [--width PX] [--verbs predict segment measure] [--json FILE]
 
 Each image is as wide as the others and drawn strip by strip from the rasters; each verb
@@ -57,7 +57,7 @@ def work(verb: str, model: Path, folder: Path) -> None:
 def main() -> None:
     """Measure all sizes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("results/model/fold-0"))
+    parser.add_argument("--model", type=Path, default=Path("results/model/all"))
     parser.add_argument("--rasters", type=Path, default=Path("results/rasters"))
     parser.add_argument("--megapixels", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--width", type=int, default=10_000)

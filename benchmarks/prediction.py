@@ -1,6 +1,6 @@
 """Stitched prediction beside its peers: the same weights, the same image, one run.
 
-python benchmarks/prediction.py --model results/model/fold-0 --rasters results/rasters
+python benchmarks/prediction.py --model results/model/all --rasters results/rasters
     [--height PX] [--width PX] [--rounds N] [--json FILE]
 
 The image is a mosaic of the rasters, each second one mirrored, so that its edges fit. Each
@@ -170,7 +170,7 @@ def measure(method: str, model: Path, raster: Path, mask: Path, threads: int) ->
 def main() -> None:
     """Measure all methods."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("results/model/fold-0"))
+    parser.add_argument("--model", type=Path, default=Path("results/model/all"))
     parser.add_argument("--rasters", type=Path, default=Path("results/rasters"))
     parser.add_argument("--height", type=int, default=3008)
     parser.add_argument("--width", type=int, default=4000)

@@ -1,6 +1,6 @@
 """How far the network looks, and what windows and overlap make of it; draws docs/seams.png.
 
-python benchmarks/seams.py --model results/model/fold-0 --rasters results/rasters
+python benchmarks/seams.py --model results/model/all --rasters results/rasters
     [--picture FILE] [--json FILE]
 
 Left: the share of a pixel's gradient that comes from within a distance (its effective
@@ -60,7 +60,7 @@ def receptive_field(model: Path, image: NDArray[np.uint8]) -> NDArray[np.float64
 def main() -> None:
     """Measure, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("results/model/fold-0"))
+    parser.add_argument("--model", type=Path, default=Path("results/model/all"))
     parser.add_argument("--rasters", type=Path, default=Path("results/rasters"))
     parser.add_argument("--picture", type=Path, default=Path("docs/seams.png"))
     parser.add_argument("--json", type=Path, help="file for the figures")

@@ -483,7 +483,7 @@ def trained(specimen):
             checkpoints=specimen / folder / "checkpoints", threads=1, tracker=tracker, batch=2,
             pore_share=0.5, encoder_rate=1.0, weight_decay=0.0, warmup=0.1,
             validate_every=2, precision="32-true", workers=0, seed=1,
-            **{"steps": 6, "minutes": 60, "patience": 9, "fold": 0, "learning_rate": 1e-3, "ema": 0.5} | more,
+            **{"steps": 6, "minutes": 60, "patience": 99, "fold": 0, "learning_rate": 1e-3, "ema": 0.5} | more,
         )  # fmt: skip
         return pd.read_csv(specimen / folder / "history.csv")
 
@@ -499,6 +499,20 @@ def test_a_killed_training_goes_on_where_it_was(trained, specimen):
     assert resumed["step"].tolist() == [2, 4, 6]
     pd.testing.assert_frame_equal(straight, resumed, rtol=1e-3)
     assert not list((specimen / "killed" / "checkpoints").rglob("*.ckpt"))
+
+
+def test_a_training_without_progress_ends_after_its_patience_in_steps(trained, monkeypatch):
+    falling = itertools.count(start=9, step=-1)
+    monkeypatch.setattr(
+        "poreseg.learning.train.validate", lambda *_, **__: {"b": next(falling) / 10}
+    )
+    history = trained("stale", Dies(at=-1), steps=50, patience=4)
+    assert history["step"].tolist() == [2, 4, 6]  # best after 2, and 4 steps more
+
+
+def test_each_image_that_validates_has_its_curve(trained):
+    history = trained("straight", Dies(at=-1))
+    assert history["validation_iou/b"].tolist() == history["validation_iou"].tolist()
 
 
 def test_what_was_chosen_learns_from_all_images(trained, specimen):
@@ -528,7 +542,7 @@ def test_a_refit_of_no_length_gives_the_calibrated_model_back(trained, specimen)
 def test_a_training_out_of_time_ends_with_a_finished_schedule(trained, specimen, monkeypatch):
     clock = itertools.count()
     monkeypatch.setattr("poreseg.learning.loop.time.monotonic", lambda: float(next(clock)))
-    history = trained("short", Dies(at=-1), steps=10_000, minutes=0.5, patience=99)
+    history = trained("short", Dies(at=-1), steps=10_000, minutes=0.5, patience=9_999)
     last = history.iloc[-1]
     assert 20 < last["step"] <= 32  # a second a step; what validation takes does not count
     peak = history["learning_rate"].max()

@@ -178,6 +178,13 @@ def test_one_specimen_names_the_param_that_splits_by_image():
     assert {role for role, _ in roles(study).values()} == {"train", "validation", "test"}
 
 
+def test_a_single_image_teaches_and_nothing_chooses():
+    with pytest.warns(PoresegWarning, match="a is the only image to learn from"):
+        study = split_study([sample("a"), sample("t", role="test")], "x", **SPLIT)
+    assert roles(study) == {"a": ("train", None), "t": ("test", None)}
+    assert study.seen_by("a") == study.seen_by("t") == [0]
+
+
 def test_two_specimens_leave_no_test_and_say_so():
     with pytest.warns(PoresegWarning, match="no test images"):
         study = split_study([sample("a"), sample("b")], "x", **SPLIT)

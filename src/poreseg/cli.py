@@ -39,7 +39,7 @@ def predict(
         list[Path], typer.Argument(help="Images of any format that is read.", metavar="IMAGE...")
     ],
     model: Annotated[
-        Path, typer.Option("--model", "-m", help="A model folder, e.g. results/model/fold-0.")
+        Path, typer.Option("--model", "-m", help="A model folder, e.g. results/model/all.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
     threshold: Annotated[
@@ -191,7 +191,7 @@ def convert(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="A model folder, e.g. results/model/fold-0.")],
+    model: Annotated[Path, typer.Argument(help="A model folder, e.g. results/model/all.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
     form: Annotated[str, typer.Option("--format", help="onnx, the one there is.")] = "onnx",
 ) -> None:

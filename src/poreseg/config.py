@@ -54,6 +54,7 @@ class Augment(Section):
     brightness: Fraction
     hue: Annotated[float, Field(ge=0, le=0.5)]
     gray: Fraction
+    invert: Fraction
     shuffle: Fraction
     blur: Fraction
     noise: Fraction

@@ -87,7 +87,8 @@ class Plan:
     @property
     def refits(self) -> bool:
         """Whether a model learns from all training images once one is chosen."""
-        return self.study.folds == 1 and self.params.refit.steps > 0
+        held_out = any(sample.role == "validation" for sample in self.study.samples)
+        return self.study.folds == 1 and held_out and self.params.refit.steps > 0
 
     @property
     def _models(self) -> list[str]:

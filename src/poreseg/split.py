@@ -117,6 +117,9 @@ def _folds(
     formats: Mapping[str, str],
 ) -> tuple[dict[str, int], int]:
     """Fold of each held-out group, and the number of folds."""
+    if len(order) == 1 and images[order[0]] == 1:
+        warn(f"{order[0]} is the only image to learn from: nothing to choose by, the model is that of the last step")  # fmt: skip
+        return {}, 1
     if len(order) < 2:
         what = f"one specimen only ({order[0]})" if order else "no training images"
         raise PoresegError(

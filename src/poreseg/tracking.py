@@ -5,6 +5,7 @@ A tracker that fails says so and lets the work go on.
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ from poreseg.files import read_json, write_json
 
 STORE = "sqlite:///mlflow.db"
 EXPERIMENT = "poreseg"
+REFUSED = re.compile(r"[^A-Za-z0-9_\-. :/]")  # in names of metrics, which hold names of images
 
 
 class Silent:
@@ -57,7 +59,10 @@ class Tracker(Silent):
 
     def metrics(self, values: Mapping[str, float | None], step: int | None = None) -> None:
         with _harmless():
-            self._mlflow.log_metrics({k: v for k, v in values.items() if v is not None}, step=step)
+            named = {
+                REFUSED.sub("_", key): value for key, value in values.items() if value is not None
+            }
+            self._mlflow.log_metrics(named, step=step)
 
     def files(self, folder: str, *paths: Path | str) -> None:
         with _harmless():

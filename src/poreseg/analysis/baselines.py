@@ -129,20 +129,22 @@ def learned(
     trees: int,
     seed: int,
 ) -> list[Counts]:
-    """Scores of random forests, one for each network, from the images that it learns from.
+    """Scores of random forests, as fair as the networks' own.
 
-    A held-out image is scored by the forest that has not seen it, all others by the mean.
+    A held-out image is scored by a forest that has not seen it. All others are scored by a
+    forest of all training images or, with several folds, by the mean of the folds' forests.
     """
-    folds = sorted({fold for _, _, fold in split if fold is not None}) or [0]
+    folds = sorted({fold for _, _, fold in split if fold is not None})
+    together: list[int | None] = [*folds] if len(folds) > 1 else [None]
     forests = {}
-    for held_out in folds:
-        chosen = [i for i, (_, role, fold) in enumerate(split) if role != "test" and fold != held_out]  # fmt: skip
+    for held_out in {*folds, *together}:
+        chosen = [i for i, (_, role, fold) in enumerate(split) if role != "test" and (held_out is None or fold != held_out)]  # fmt: skip
         forests[held_out] = forest.learn(
             [rasters[i] for i in chosen], [labels[i] for i in chosen],
             threads=threads, pixels=pixels, trees=trees, seed=seed,
         )  # fmt: skip
     return [
-        forest.score([forests[f] for f in folds if fold is None or f == fold], raster, label)
+        forest.score([forests[f] for f in (together if fold is None else [fold])], raster, label)
         for (_, _, fold), raster, label in zip(split, rasters, labels, strict=True)
     ]
 

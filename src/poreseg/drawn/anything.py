@@ -107,16 +107,30 @@ def _fill(draw: Draw, image: Picture, tone: NDArray[np.float64], pore: Mask, kin
         colour = tone + draw.uniform(0.3, 0.6)
     else:
         colour = _dye(draw)
-    inside = ndimage.distance_transform_edt(pore).astype(np.float32)
-    depth = np.float32(draw.uniform(0, 0.5)) * np.exp(-inside / np.float32(_log_uniform(draw, 1, 6)))  # fmt: skip
-    floor = colour + draw.uniform(0, 0.05) * smooth_noise(draw, shape, _log_uniform(draw, 2, 15))[..., None]  # fmt: skip
-    walls = depth[..., None] if kind == "dark" else 0.0
-    filled = floor * (1 - walls) + image * walls
+    ground = colour + draw.uniform(0, 0.05) * smooth_noise(draw, shape, _log_uniform(draw, 2, 15))[..., None]  # fmt: skip
+    if kind == "dark" and draw.random() < 0.5:  # what lies deep down is seen too, darker
+        depths = 1 + 0.5 * smooth_noise(draw, shape, _log_uniform(draw, 3, 20))[..., None]
+        ground = ground + draw.uniform(0, 0.35) * np.clip(depths, 0, 1.5) * (image - colour)
+    if kind == "dark" and draw.random() < 0.25:
+        ground = ground + _glints(draw, shape)
+    share = np.full(shape, draw.uniform(0.6, 1) if kind == "dyed" else 1.0)
+    if kind == "dark":  # walls that slope into the pore
+        inside = ndimage.distance_transform_edt(pore)
+        share -= draw.uniform(0, 0.75) * np.exp(-inside / _log_uniform(draw, 1, 10))
+    filled = ground * share[..., None] + image * (1 - share[..., None])
     if draw.random() < 0.3:  # charging, or a shadow, at the rim
-        outside = ndimage.distance_transform_edt(~pore).astype(np.float32)
-        rim = np.exp(-outside / np.float32(draw.uniform(1, 4)))
-        image = image + np.float32(draw.choice([-0.15, 0.2])) * rim[..., None]
+        outside = ndimage.distance_transform_edt(~pore)
+        rim = np.exp(-outside / draw.uniform(1, 4))
+        image = image + draw.choice([-0.15, 0.2]) * rim[..., None]
     return _over(image, filled, pore, draw.uniform(0.3, 1.5))
+
+
+def _glints(draw: Draw, shape: Shape) -> Picture:
+    """Specks of reflected light."""
+    specks = top_share(
+        smooth_noise(draw, shape, _log_uniform(draw, 1, 3)), draw.uniform(0.02, 0.12)
+    )
+    return draw.uniform(0.2, 0.8) * _soft(specks, 0.5)[..., None]
 
 
 def _dye(draw: Draw) -> NDArray[np.float64]:
@@ -132,8 +146,11 @@ def _beside_the_specimen(draw: Draw, image: Picture, pore: Mask) -> tuple[Pictur
     rows, cols = np.mgrid[: pore.shape[0], : pore.shape[1]] / max(pore.shape) - 0.5
     turn = draw.uniform(0, 2 * np.pi)
     beyond = rows * np.sin(turn) + cols * np.cos(turn) > draw.uniform(0.05, 0.35)
-    ground = draw.uniform(0, 0.5) + 0.02 * smooth_noise(draw, pore.shape, 4)
-    return _over(image, ground[..., None].repeat(3, -1), beyond, 1.0), pore & ~beyond
+    texture = smooth_noise(draw, pore.shape, _log_uniform(draw, 2, 12))
+    ground = np.full((*pore.shape, 3), draw.uniform(0, 0.5)) + draw.uniform(0, 0.12) * texture[..., None]  # fmt: skip
+    if draw.random() < 0.3:
+        ground = ground + _glints(draw, pore.shape)
+    return _over(image, ground, beyond, 1.0), pore & ~beyond
 
 
 def _seen(draw: Draw, image: Picture) -> Picture:

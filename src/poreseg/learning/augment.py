@@ -46,6 +46,7 @@ def write_pipeline(
     brightness: float,
     hue: float,
     gray: float,
+    invert: float,
     shuffle: float,
     blur: float,
     noise: float,
@@ -57,7 +58,7 @@ def write_pipeline(
     """
     settings: dict[str, Any] = {
         "crop": crop, "scale": list(scale), "elastic": elastic, "brightness": brightness,
-        "hue": hue, "gray": gray, "shuffle": shuffle, "blur": blur, "noise": noise,
+        "hue": hue, "gray": gray, "invert": invert, "shuffle": shuffle, "blur": blur, "noise": noise,
     }  # fmt: skip
     source = math.ceil(crop / min(1.0, scale[0]) / 32) * 32
     borders: dict[str, Any] = {"border_mode": cv2.BORDER_REFLECT_101}  # image and label alike
@@ -73,6 +74,7 @@ def write_pipeline(
         A.RandomGamma(gamma_limit=(70, 140), p=0.4),
         A.ToGray(p=gray),
         A.ChannelShuffle(p=shuffle),
+        A.InvertImg(p=invert),
         A.GaussianBlur(sigma_limit=(0.5, 2.0), p=blur),
         A.GaussNoise(std_range=(0.02, 0.08), p=noise),
     ])  # fmt: skip

@@ -18,10 +18,10 @@ from tqdm import tqdm
 from poreseg.files import whole
 from poreseg.learning.losses import dice_and_bce
 from poreseg.learning.model import Model, normalise, precision_of, speed_up
-from poreseg.metrics import Counts, count
+from poreseg.metrics import Counts, count, mean
 from poreseg.tracking import Silent
 
-Judge = Callable[[Model], float]
+Judge = Callable[[Model], dict[str, float | None]]  # IoU of each image, None where undefined
 Row = dict[str, Any]
 
 
@@ -48,7 +48,7 @@ class Learned:
     """What a training did.
 
     `rows` are the history: step, learning_rate, loss, train_iou (of augmented crops),
-    validation_iou (what the judge said). `best` is the best of the latter, None without a
+    validation_iou (mean of what the judge said), and the same for each image it judged by. `best` is the best of the latter, None without a
     judge. The time is without validations.
     """
 
@@ -86,7 +86,8 @@ def fit(
     crops
         `steps * batch` of them, in the order in which they are learned from.
     judge
-        IoU of a model on what it does not learn from; None: the last weights are kept.
+        IoU of images that it does not learn from, whose mean decides; None: the last
+        weights are kept.
     card
         The model's; mean and std are how it sees images.
     store
@@ -109,18 +110,22 @@ def fit(
     average = AveragedModel(network, multi_avg_fn=mix, use_buffers=True)
 
     # resume
-    step, spent, stale, best = 0, 0.0, 0, None
+    step, spent, best_step, best = 0, 0.0, 0, None
     best_weights, rows = _weights(network), list[Row]()
     if (store / "last.ckpt").is_file():
         saved = torch.load(store / "last.ckpt", map_location=fabric.device, weights_only=True)
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
         average.load_state_dict(saved["average"])
-        step, spent, stale, best = (saved[key] for key in ("step", "spent", "stale", "best"))
+        step, spent, best_step, best = (
+            saved[key] for key in ("step", "spent", "best_step", "best")
+        )
         best_weights, rows = saved["best_weights"], saved["rows"]
         for row in rows:
             _record(tracker, row)
-    ended = stale >= recipe.patience or step >= recipe.steps or spent >= 60 * recipe.minutes
+    ended = (
+        step >= recipe.steps or spent >= 60 * recipe.minutes or step - best_step >= recipe.patience
+    )
     left = range(0 if ended else step * recipe.batch, 0 if ended else recipe.steps * recipe.batch)
     loader = fabric.setup_dataloaders(
         DataLoader(Subset(crops, left), recipe.batch, num_workers=recipe.workers, persistent_workers=recipe.workers > 0),
@@ -153,23 +158,22 @@ def fit(
 
         # judge
         paused = time.monotonic()
-        iou = judge(Model(average.module.eval(), dict(card), chosen)) if judge else None
-        row = {"step": step, "learning_rate": rate, "loss": float(loss_sum) / seen,
-               "train_iou": counts.iou, "validation_iou": iou}  # fmt: skip
+        judged = judge(Model(average.module.eval(), dict(card), chosen)) if judge else {}
+        iou = (mean(list(judged.values())) or 0.0) if judge else None
+        row = {"step": step, "learning_rate": rate, "loss": float(loss_sum) / seen, "train_iou": counts.iou,
+               "validation_iou": iou, **{f"validation_iou/{name}": judged[name] for name in judged}}  # fmt: skip
         rows.append(row)
         _record(tracker, row)
         bar.set_postfix({"loss": f"{row['loss']:.3f}", "IoU": f"{counts.iou or 0:.2f}"}
                         | ({} if iou is None else {"val_IoU": f"{iou:.3f}"}))  # fmt: skip
         seen, counts, loss_sum = 0, Counts(), torch.zeros((), device=fabric.device)
-        better = iou is None or best is None or iou > best
-        stale = 0 if better else stale + 1
-        if better:
-            best, best_weights = iou, _weights(average.module)
+        if iou is None or best is None or iou > best:
+            best, best_step, best_weights = iou, step, _weights(average.module)
         save_checkpoint(store / "last.ckpt", {
             "network": network.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state_dict(),
-            "step": step, "spent": spent, "stale": stale, "best": best, "best_weights": best_weights, "rows": rows,
+            "step": step, "spent": spent, "best_step": best_step, "best": best, "best_weights": best_weights, "rows": rows,
         })  # fmt: skip
-        if ended or stale >= recipe.patience:
+        if ended or step - best_step >= recipe.patience:
             break
         began += time.monotonic() - paused  # a long validation does not cut the schedule short
     bar.close()

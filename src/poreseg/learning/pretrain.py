@@ -97,10 +97,10 @@ def pretrain(
         shutil.copytree(kept, folder)
 
 
-def _iou(model: Model, specimens: list[tuple[Tensor, Tensor]]) -> float:
+def _iou(model: Model, specimens: list[tuple[Tensor, Tensor]]) -> dict[str, float | None]:
     """Pooled IoU of drawn specimens."""
     counts = Counts()
     for image, label in specimens:
         found = model.probabilities(image.permute(1, 2, 0).numpy()[None])[0]
         counts += count(found >= THRESHOLD, label.numpy())
-    return counts.iou or 0.0
+    return {"drawn": counts.iou}

@@ -17,7 +17,7 @@ from poreseg.learning.loop import Recipe, fit
 from poreseg.learning.model import THRESHOLD, Model, load_model, save_model, start_network
 from poreseg.learning.sliding import predict_raster
 from poreseg.lineage import data_hash, git_commit
-from poreseg.metrics import count, mean
+from poreseg.metrics import count
 from poreseg.tables import read_table, write_table
 from poreseg.tracking import Silent
 
@@ -135,11 +135,11 @@ def train(
     shutil.rmtree(store, ignore_errors=True)
 
 
-def validate(model: Model, images: Sequence[Labelled]) -> float:
-    """Mean IoU over whole, stitched images; those without any pore do not count."""
-    ious = []
+def validate(model: Model, images: Sequence[Labelled]) -> dict[str, float | None]:
+    """IoU of whole, stitched images by name; None for those without any pore."""
+    ious = {}
     for raster_path, label_path in images:
         found = predict_raster([model], raster_path, **VALIDATION)
         with open_raster(label_path) as label:
-            ious.append(count(found >= THRESHOLD, label.band()).iou)
-    return mean(ious) or 0.0
+            ious[raster_path.stem] = count(found >= THRESHOLD, label.band()).iou
+    return ious
