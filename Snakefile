@@ -233,7 +233,6 @@ rule refit:
     params:
         settings=plan.settings("train") | plan.settings("refit"),
         checkpoints=at(".checkpoints"),
-        study=plan.study.folder.name,
     script:
         "workflow/scripts/refit.py"
 

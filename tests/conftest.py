@@ -133,6 +133,7 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Projec
             split={"validation_fraction": 0.25},
             augment={"crop": 64},
             train={"steps": 12, "batch": 2, "validate_every": 6, "workers": 0},
+            refit={"steps": 4},
             predict={"window": 128, "overlap": 32, "tta": "none"},
             evaluate={"resamples": 200},
         )

@@ -72,6 +72,29 @@ def test_metrics_hold_what_they_promise(results):
     )
 
 
+def test_the_image_that_chose_is_not_scored_by_the_model_that_learned_from_it(results):
+    cards = {
+        name: json.loads((results / "model" / name / "poreseg.json").read_text())
+        for name in ("fold-0", "all")
+    }
+    (held_out,) = cards["fold-0"]["validation_images"]
+    assert held_out in cards["all"]["images"]
+    for image, expected in ((held_out, "fold-0"), ("sem-4", "all")):
+        with rasterio.open(results / "probabilities" / f"{image}.tif") as found:
+            assert found.tags()["PARAMS_HASH"] == cards[expected]["params_hash"]
+
+
+def test_what_is_wrong_is_drawn_and_the_calibration_tabled(results):
+    scored = set(pd.read_csv(results / "scores.csv")["image"])
+    assert {path.stem for path in (results / "errors").iterdir()} == scored
+    assert Image.open(results / "worst-tiles.png").width > 400
+    curve = pd.read_csv(results / "calibration.csv")
+    assert set(curve["role"]) == {"train", "validation", "test"}
+    assert curve[["probability", "pore_share"]].to_numpy().max() <= 1
+    metrics = json.loads((results / "metrics.json").read_text())
+    assert 0 <= metrics["test"]["calibration_error"] <= 1
+
+
 def test_scores_are_those_of_the_masks_on_disk(project, results):
     scores = pd.read_csv(results / "scores.csv").set_index("image")
     label = np.asarray(Image.open(project.folder / "data/raw/labels/sem-4.png")) > 0
@@ -106,6 +129,8 @@ assert run.info.status == "FINISHED", run.info.status
 assert run.data.params["steps"] == "12", run.data.params
 assert run.data.tags["data_hash"] == "{card["data_hash"]}"
 assert run.data.tags["encoder"] == "tu-tf_efficientnet_lite0"
+assert run.data.params["refit.steps"] == "4", run.data.params
+assert "refit.loss" in run.data.metrics and "validation_iou/{card["validation_images"][0]}" in run.data.metrics
 curve = client.get_metric_history(run.info.run_id, "validation_iou")
 assert [point.step for point in curve] == [6, 12], curve
 assert "unet.test.iou_mean" in run.data.metrics and "random_forest.test.iou_mean" in run.data.metrics
@@ -125,7 +150,7 @@ with torch.inference_mode():
 def test_the_command_predicts_like_the_pipeline(project, results, tmp_path):
     image = project.folder / "data/raw/images/sem-4.png"
     out = project.run(
-        "poreseg", "predict", str(image), "--model", "results/model/fold-0", "-o", str(tmp_path),
+        "poreseg", "predict", str(image), "--model", "results/model/all", "-o", str(tmp_path),
     )  # fmt: skip
     with (
         rasterio.open(tmp_path / "masks" / "sem-4.tif") as mine,
@@ -141,7 +166,7 @@ def test_one_bad_image_does_not_stop_the_command(project, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"bad")
     out = project.run(
         "poreseg", "predict", str(tmp_path / "bad.png"), "data/raw/images/ct-1.tif",
-        "-m", "results/model/fold-0", "-o", str(tmp_path / "out"), status=1,
+        "-m", "results/model/all", "-o", str(tmp_path / "out"), status=1,
     )  # fmt: skip
     assert "bad.png: cannot be read as an image" in out
     assert "Traceback" not in out
@@ -191,7 +216,7 @@ def test_another_threshold_does_not_predict_again(project, edited):
 
 
 def test_another_learning_rate_trains_and_does_not_ingest(project, edited):
-    edited("params.yaml", "learning_rate: ", "learning_rate: 1")
+    edited("params.yaml", "weight_decay: ", "weight_decay: 1")
     jobs = project.jobs()
     assert (jobs["train"], jobs["predict"]) == (1, 7)
     assert not jobs.keys() & {"ingest", "rasterise", "tile", "tile_all", "augment", "encoder"}
@@ -200,6 +225,12 @@ def test_another_learning_rate_trains_and_does_not_ingest(project, edited):
 def test_folds_train_a_model_each(project):
     jobs = project.jobs("--config", "split={folds: 2}", "--configfile", "params.yaml")
     assert (jobs["train"], jobs["predict"]) == (2, 7)
+    assert "refit" not in jobs
+
+
+def test_drawn_specimens_come_first_where_asked_for(project):
+    jobs = project.jobs("--config", "train={start: drawn}", "--configfile", "params.yaml")
+    assert (jobs["pretrain"], jobs["train"], jobs["refit"]) == (1, 1, 1)
 
 
 def test_one_more_labelled_image_is_the_only_one_ingested(project):

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from poreseg.devices import own_gpu
 from poreseg.errors import told_in_one_line
+from poreseg.learning.card import read_card
 from poreseg.learning.train import train
 from poreseg.tracking import tracked
 
-name = f"{snakemake.params.study} all"
-with told_in_one_line(snakemake.log[0]), own_gpu(), tracked(name) as tracker:
+run = read_card(Path(snakemake.input.start).parent)["mlflow_run_id"]
+with told_in_one_line(snakemake.log[0]), own_gpu(), tracked("refit", run, "refit.") as tracker:
     train(
         **{key: value for key, value in snakemake.input.items() if key != "sources"},
         model=Path(snakemake.output.card).parent,
