@@ -188,11 +188,12 @@ def _svg(draw: Any, *arguments: Any) -> str:
 def _learning_curves(axes: Any, histories: Sequence[Path | str]) -> None:
     for number, path in enumerate(histories):
         history = read_table(path)
-        first = number == 0
+        after = Path(path).stem == "all"  # the refit, which nothing judges
         for column, role, name in [("train_iou", "train", "training crops, augmented"),
                                    ("validation_iou", "validation", "validation, whole images")]:  # fmt: skip
+            label = {0: name}.get(number, "refit" if after and role == "train" else None)
             axes.plot(history["step"], history[column], marker=".", color=ROLE_COLOURS[role],
-                      label=name if first else None)  # fmt: skip
+                      linestyle="--" if after else "-", label=label)  # fmt: skip
     axes.set(xlabel="step", ylabel="IoU", ylim=(0, 1))
     axes.legend(frameon=False, loc="lower right")
 
