@@ -78,7 +78,7 @@ def real(build: Build) -> float:
             start = time.perf_counter()
             train(
                 build.results / "tiles.csv", build.rasters, build.labels, build.pipeline,
-                build.results / "encoder" / "weights.safetensors", build.results / "encoder" / "encoder.json",
+                build.results / "encoder" / "encoder.json", build.results / "encoder" / "weights.safetensors",
                 folder / "model", folder / "history.csv", fold=0, checkpoints=folder / "checkpoints",
                 threads=torch.get_num_threads(), tracker=Silent(), **settings,
             )  # fmt: skip
