@@ -170,9 +170,9 @@ rule pretrain:
         encoder_card=at("encoder/encoder.json"),
         sources=sources("pretrain"),
     output:
-        card=at("pretrained/poreseg.json"),
-        weights=at("pretrained/model.safetensors"),
-        history=at("pretrained/history.csv"),
+        card=at("encoder/pretrained/poreseg.json"),
+        weights=at("encoder/pretrained/model.safetensors"),
+        history=at("encoder/pretrained/history.csv"),
     log:
         at("logs/pretrain.log"),
     threads: workflow.cores

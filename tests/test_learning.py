@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from skimage.transform import resize
 
 from poreseg.drawn.anything import draw_anything
 from poreseg.errors import PoresegError, PoresegWarning
-from poreseg.files import read_json
+from poreseg.files import read_json, write_json
 from poreseg.images.raster import keep_open, open_raster, write_raster
 from poreseg.images.tiles import tile
 from poreseg.learning import encoder as encoders
@@ -26,11 +27,10 @@ from poreseg.learning.augment import load_pipeline, write_pipeline
 from poreseg.learning.calibrate import (
     BINS,
     THRESHOLDS,
-    Calibration,
+    apply_temperature,
     best_threshold,
     calibrate,
     fit_temperature,
-    sharpen,
 )  # fmt: skip
 from poreseg.learning.dataset import Crops, read_square
 from poreseg.learning.encoder import PACKAGED, prepare_encoder, read_weights, smp_name
@@ -45,14 +45,14 @@ from poreseg.learning.model import (
 )
 from poreseg.learning.pretrain import pretrain
 from poreseg.learning.sliding import predict_raster, predict_strips
-from poreseg.learning.train import train
+from poreseg.learning.train import train, validate
 from poreseg.metrics import count, histograms
 
 LITE = "tf_efficientnet_lite0"
 WANTED = {"name": "resnet34", "weights": "imagenet", "file": None, "fallback": LITE}
 PLAIN = {
     "crop": 64, "scale": [1, 1], "elastic": 0, "brightness": 0, "hue": 0, "gray": 0,
-    "shuffle": 0, "blur": 0, "noise": 0,
+    "invert": 0, "shuffle": 0, "blur": 0, "noise": 0,
 }  # fmt: skip
 
 
@@ -524,19 +524,48 @@ def test_what_was_chosen_learns_from_all_images(trained, specimen):
     card = json.loads((specimen / "all" / "model" / "poreseg.json").read_text())
     assert (card["images"], card["validation_images"]) == (["a", "b"], [])
     assert history["validation_iou"].isna().all()
-    for key in ("threshold", "temperature", "validation_iou"):
+    for key in ("threshold", "temperature"):
         assert card[key] == chosen[key]
+    assert card["validation_iou"] is None  # it has learned from those images
 
 
 def test_a_refit_of_no_length_gives_the_calibrated_model_back(trained, specimen):
     trained("chosen", Dies(at=-1))
     start = specimen / "chosen" / "model" / "model.safetensors"
+    assert read_json(start.with_name("poreseg.json"))["temperature"] != pytest.approx(1, abs=0.01)
     trained("all", Dies(at=-1), fold=None, start=start, learning_rate=0.0, ema=0.0)
     before, after = load_file(start), load_file(specimen / "all" / "model" / "model.safetensors")
-    learned = [key for key in before if "segmentation_head" in key]
-    assert learned
-    for key in learned:
+    weights = [key for key in before if key.endswith("weight")]
+    assert len(weights) > 50
+    for key in weights:
         torch.testing.assert_close(before[key], after[key])
+
+
+def test_the_model_that_is_kept_is_the_one_that_was_chosen(trained, specimen):
+    history = trained("straight", Dies(at=-1))
+    kept = load_model(specimen / "straight" / "model", torch.device("cpu"))
+    again = validate(
+        replace(kept, precision="32-true"), [(specimen / "r" / "b.tif", specimen / "l" / "b.tif")]
+    )
+    assert again["b"] == pytest.approx(history["validation_iou"].max(), abs=1e-3)  # 0.5 stays 0.5
+
+
+def test_validation_images_without_pores_choose_nothing(trained, specimen):
+    with open_raster(specimen / "l" / "b.tif") as label:
+        empty, tags = np.zeros_like(label.band()), label.tags
+    write_raster(specimen / "l" / "b.tif", empty, tags=tags)
+    history = trained("empty", Dies(at=-1))
+    assert history["validation_iou"].isna().all()
+    card = read_json(specimen / "empty" / "model" / "poreseg.json")
+    assert (card["validation_iou"], card["temperature"], card["steps"]) == (None, 1.0, 6)
+
+
+def test_a_start_with_another_encoder_is_told(trained, specimen):
+    trained("chosen", Dies(at=-1))
+    card = read_json(specimen / "card.json")
+    write_json(specimen / "card.json", card | {"name": "resnet18"})
+    with pytest.raises(PoresegError, match=r"has the encoder mobilenet_v2, this build resnet18"):
+        trained("other", Dies(at=-1), start=specimen / "chosen" / "model" / "model.safetensors")
 
 
 def test_a_training_out_of_time_ends_with_a_finished_schedule(trained, specimen, monkeypatch):
@@ -578,7 +607,7 @@ def test_the_threshold_is_that_of_the_highest_mean_iou():
         )
         found.append(histograms(values[-1], labels[-1], BINS))
     pore, matrix = (np.array(part) for part in zip(*found, strict=True))
-    chosen = best_threshold(pore, matrix, 1.0)
+    chosen = best_threshold(pore, matrix)
 
     def iou(threshold):
         return np.mean(
@@ -592,15 +621,15 @@ def test_the_threshold_is_that_of_the_highest_mean_iou():
 def test_without_pores_nothing_is_calibrated(model, tmp_path):
     ingest_array(tmp_path / "r.tif", np.random.default_rng(0).integers(0, 255, (70, 70), np.uint8))
     write_raster(tmp_path / "l.tif", np.zeros((70, 70), np.uint8))
-    assert calibrate(model, [(tmp_path / "r.tif", tmp_path / "l.tif")]) == Calibration(1.0, 0.5)
+    assert calibrate(model, [(tmp_path / "r.tif", tmp_path / "l.tif")]) == (1.0, 0.5)
 
 
-def test_a_sharpened_network_has_divided_logits():
+def test_a_temperature_divides_the_logits():
     network = build_network("mobilenet_v2").eval()
     images = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         before = network(images)
-        sharpen(network, 4.0)
+        apply_temperature(network, 4.0)
         torch.testing.assert_close(network(images), before / 4)
 
 
@@ -633,9 +662,9 @@ def test_drawn_pores_can_be_seen():
 def test_what_was_learned_from_drawn_specimens_is_kept(tmp_path, monkeypatch):
     prepare(tmp_path, name="mobilenet_v2", weights="none")
 
-    def run(folder):
+    def run(folder, steps=2):
         pretrain(tmp_path / "w.safetensors", tmp_path / "card.json", tmp_path / folder, cache=tmp_path / "cache",
-                 threads=1, tracker=Dies(at=-1), steps=2, batch=1, learning_rate=1e-3, workers=0, seed=1)  # fmt: skip
+                 threads=1, steps=steps, batch=1, learning_rate=1e-3, workers=0, seed=1)  # fmt: skip
 
     run("first")
     card = read_json(tmp_path / "first" / "poreseg.json")
@@ -645,3 +674,5 @@ def test_what_was_learned_from_drawn_specimens_is_kept(tmp_path, monkeypatch):
     first, second = (load_file(tmp_path / f / "model.safetensors") for f in ("first", "second"))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert smp.from_pretrained(str(tmp_path / "second"))
+    with pytest.raises(TypeError):  # other settings are learned anew
+        run("third", steps=3)

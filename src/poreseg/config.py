@@ -82,7 +82,7 @@ class Pretrain(Section):
 
 
 class Train(Section):
-    start: Annotated[str, Field(exclude=True)]  # names an input of the rule, see Plan.start
+    start: str
     steps: Positive
     minutes: Annotated[float, Field(gt=0)]
     batch: Positive

@@ -4,6 +4,7 @@ The Snakefile asks this module and holds no logic of its own.
 """
 
 import ast
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from poreseg.split import split_study
 USER_STUDY = Path("data/raw")
 DEMO_STUDY = Path("data/demo")
 PACKAGE = Path(__file__).parent
+MODEL = re.compile(r"fold-\d+|all")  # names of model folders
 WEIGHTS = "model.safetensors"  # as smp names them
 PLUMBING = {"errors", "files", "tracking", "devices"}  # they change no results
 PER_IMAGE = {  # folders under results/ that hold one file per image
@@ -53,9 +55,12 @@ class Plan:
         self.study = split_study(samples, folder, **self.params.split.model_dump())
 
     def settings(self, verb: str) -> dict[str, Any]:
-        """The params of one verb alone, so that another verb's knob reruns nothing here."""
+        """The params of one verb alone, so that another verb's knob reruns nothing here.
+
+        Where training starts is no keyword of its function but an input, see `start`.
+        """
         section: dict[str, Any] = getattr(self.params, verb).model_dump(mode="json")
-        return section
+        return {key: value for key, value in section.items() if key != "start"}
 
     def at(self, path: str) -> str:
         """A path under the results folder, wildcards and all."""
@@ -71,18 +76,21 @@ class Plan:
     def start(self) -> str:
         """The weights that training starts from."""
         given = self.params.train.start
-        own = {"encoder": "encoder/weights.safetensors", "drawn": "pretrained/model.safetensors"}
+        own = {
+            "encoder": "encoder/weights.safetensors",
+            "drawn": "encoder/pretrained/model.safetensors",
+        }
         return self.at(own[given]) if given in own else f"{given}/{WEIGHTS}"
 
     @property
     def cards(self) -> list[str]:
         """Cards of all models."""
-        return [self.at(f"model/{name}/poreseg.json") for name in self._models]
+        return [self.at(f"model/{name}/poreseg.json") for name in self.models]
 
     @property
     def histories(self) -> list[str]:
         """Histories of all models."""
-        return [self.at(f"history/{name}.csv") for name in self._models]
+        return [self.at(f"history/{name}.csv") for name in self.models]
 
     @property
     def refits(self) -> bool:
@@ -91,7 +99,7 @@ class Plan:
         return self.study.folds == 1 and held_out and self.params.refit.steps > 0
 
     @property
-    def _models(self) -> list[str]:
+    def models(self) -> list[str]:
         """Names of the model folders, those of the folds first."""
         return [f"fold-{fold}" for fold in range(self.study.folds)] + ["all"] * self.refits
 
@@ -176,10 +184,10 @@ def planned(config: Mapping[str, Any]) -> Plan:
 
 
 def prune(plan: Plan) -> list[str]:
-    """Remove the results of images that the last build had and the study no longer has.
+    """Remove the results of images that the study no longer has, and models that the build no longer has.
 
     Results mirror the study: without this, masks of the demo would lie among a user's own.
-    Only what a build of ours has recorded is removed. Returns the images' names.
+    Only images that a build of ours has recorded are removed. Returns their names.
     """
     record = Path(plan.at(".images.json"))
     before = read_json(record) if record.is_file() else []
@@ -187,6 +195,12 @@ def prune(plan: Plan) -> list[str]:
     for name in gone:
         for folder, suffix in PER_IMAGE.items():
             Path(plan.at(f"{folder}/{name}{suffix}")).unlink(missing_ok=True)
+    for folder, suffix in (("model", ""), ("history", ".csv")):
+        wanted = {name + suffix for name in plan.models}
+        for path in Path(plan.at(folder)).glob("*"):
+            if path.name not in wanted and MODEL.fullmatch(path.name.removesuffix(suffix)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(plan.at(".checkpoints"), ignore_errors=True)  # of trainings whose params changed
     write_json(record, plan.study.names)
     for left in Path(plan.results).rglob(".*"):  # by a job that was killed before this build
         if TEMPORARY.match(left.name) and left.stat().st_mtime < plan.began:

@@ -46,12 +46,12 @@ class Silent:
 class Tracker(Silent):
     """Records into one MLflow run. Make one with `tracked`."""
 
-    def __init__(self, mlflow: Any, run_id: str, prefix: str) -> None:
-        self._mlflow, self.run_id, self._prefix = mlflow, run_id, prefix
+    def __init__(self, mlflow: Any, run_id: str) -> None:
+        self._mlflow, self.run_id = mlflow, run_id
 
     def params(self, values: Mapping[str, Any]) -> None:
         with _harmless():
-            self._mlflow.log_params({self._prefix + key: value for key, value in values.items()})
+            self._mlflow.log_params(dict(values))
 
     def tags(self, values: Mapping[str, Any]) -> None:
         with _harmless():
@@ -60,9 +60,7 @@ class Tracker(Silent):
     def metrics(self, values: Mapping[str, float | None], step: int | None = None) -> None:
         with _harmless():
             named = {
-                REFUSED.sub("_", self._prefix + key): value
-                for key, value in values.items()
-                if value is not None
+                REFUSED.sub("_", key): value for key, value in values.items() if value is not None
             }
             self._mlflow.log_metrics(named, step=step)
 
@@ -80,10 +78,10 @@ class Tracker(Silent):
 
 
 @contextmanager
-def tracked(name: str, run_id: str | None = None, prefix: str = "") -> Iterator[Silent]:
+def tracked(name: str, run_id: str | None = None, parent: str | None = None) -> Iterator[Silent]:
     """Open a new run, or an earlier one by its id, in the project's own database.
 
-    `prefix` stands before the names of params and metrics.
+    A new run may stand below a `parent` run.
 
     MLFLOW_TRACKING_URI, where set, names another store; "none" records nothing.
     """
@@ -99,12 +97,13 @@ def tracked(name: str, run_id: str | None = None, prefix: str = "") -> Iterator[
         mlflow.set_tracking_uri(uri)
         with FileLock("mlflow.db.lock") if uri == STORE else nullcontext():
             mlflow.set_experiment(EXPERIMENT)  # creates the database, one process at a time
-        run = mlflow.start_run(run_id=run_id, run_name=None if run_id else name)
+        tags = {"mlflow.parentRunId": parent} if parent else None
+        run = mlflow.start_run(run_id=run_id, run_name=None if run_id else name, tags=tags)
     if run is None:
         yield Silent()
         return
     try:
-        yield Tracker(mlflow, run.info.run_id, prefix)
+        yield Tracker(mlflow, run.info.run_id)
     except BaseException:
         with _harmless():
             mlflow.end_run("FAILED")
@@ -154,8 +153,7 @@ def track(
         for key, value in found[role].items()
         if isinstance(value, float)
     }
-    found = [read_json(card)["mlflow_run_id"] for card in cards]
-    runs = [run for run in dict.fromkeys(found) if run]
+    runs = [run for card in cards if (run := read_json(card)["mlflow_run_id"])]
     for run in runs:
         with tracked("", run) as tracker, TemporaryDirectory() as folder:
             used = Path(folder) / "params.json"

@@ -8,8 +8,8 @@ from poreseg.learning.card import read_card
 from poreseg.learning.train import train
 from poreseg.tracking import tracked
 
-run = read_card(Path(snakemake.input.start).parent)["mlflow_run_id"]
-with told_in_one_line(snakemake.log[0]), own_gpu(), tracked("refit", run, "refit.") as tracker:
+parent = read_card(Path(snakemake.input.start).parent)["mlflow_run_id"]
+with told_in_one_line(snakemake.log[0]), own_gpu(), tracked("refit", parent=parent) as tracker:
     train(
         **{key: value for key, value in snakemake.input.items() if key != "sources"},
         model=Path(snakemake.output.card).parent,

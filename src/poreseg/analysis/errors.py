@@ -118,7 +118,7 @@ def _sheet(pictures: Sequence[NDArray[np.uint8]]) -> Image.Image:
     """Pictures in two columns."""
     if not pictures:
         sheet = Image.new("RGB", (400, CAPTION_PX), "white")
-        ImageDraw.Draw(sheet).text((2, 4), "no wrong pixel outside the training images", fill="black")  # fmt: skip
+        ImageDraw.Draw(sheet).text((2, 4), "no wrong pixel in images that were not learned from", fill="black")  # fmt: skip
         return sheet
     height, width = (max(p.shape[axis] for p in pictures) for axis in (0, 1))
     sheet = Image.new("RGB", (2 * width, height * -(-len(pictures) // 2)), "white")

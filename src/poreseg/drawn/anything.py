@@ -21,7 +21,8 @@ FORMS: tuple[Callable[[Draw, Shape, float, float], Mask], ...] = (
     fields.patches, fields.ellipses, fields.bubbles, fields.gaps, fields.cracks,
 )  # fmt: skip
 KINDS, SHARES = ("dark", "dyed", "bright"), (0.66, 0.24, 0.1)  # of pores
-LEAST_CONTRAST = 0.15  # between pore and matrix; below it nobody would outline the pore
+LEAST_CONTRAST = 0.15  # of dark pores to the matrix; below it nobody would outline them
+LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5  # of gray levels, that become black and white
 
 
 def draw_anything(draw: Draw, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -82,7 +83,7 @@ def _distractors(
     if kind != "dark" and draw.random() < 0.5:  # opaque grains: black, while pores are not
         found = fields.ellipses(draw, shape, _log_uniform(draw, 0.01, 0.08), _log_uniform(draw, 4, 20))  # fmt: skip
         image = _over(image, tone * draw.uniform(0.05, 0.4), found & ~pore, 0.8)
-    if draw.random() < 0.5:  # inclusions: never as far from the matrix as the pores are
+    if draw.random() < 0.5:  # inclusions: as a rule not as far from the matrix as the pores are
         form = FORMS[draw.integers(3)]
         found = form(draw, shape, _log_uniform(draw, 0.01, 0.1), _log_uniform(draw, 4, 30)) & ~pore
         colour = tone * draw.choice([draw.uniform(0.55, 0.85), draw.uniform(1.15, 1.7)])
@@ -177,7 +178,7 @@ def _seen(draw: Draw, image: Picture) -> Picture:
 
 def _stretched(image: Picture) -> NDArray[np.uint8]:
     """Between its own black and white, as ingest does with an image."""
-    low, high = np.percentile(image[::2, ::2], [0.5, 99.5])
+    low, high = np.percentile(image[::2, ::2], [LOW_PERCENTILE, HIGH_PERCENTILE])
     return (np.clip((image - low) / max(high - low, 1e-3), 0, 1) * 255).astype(np.uint8)
 
 

@@ -95,7 +95,7 @@ def grains(
     rows, cols = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     rows += 0.15 * scale * smooth_noise(draw, shape, scale / 3)  # grains have no straight sides
     cols += 0.15 * scale * smooth_noise(draw, shape, scale / 3)
-    distance, cell = cKDTree(seeds).query(np.stack([rows, cols], -1), k=2, workers=-1)
+    distance, cell = cKDTree(seeds).query(np.stack([rows, cols], -1), k=2)  # one core: others train
     return cell[..., 0], (distance[..., 1] - distance[..., 0]).astype(np.float32)
 
 

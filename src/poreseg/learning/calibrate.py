@@ -5,7 +5,6 @@ et al. 2017, "On calibration of modern neural networks".
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,58 +18,71 @@ from poreseg.learning.model import THRESHOLD, Model
 from poreseg.learning.sliding import predict_raster
 from poreseg.metrics import histograms
 
-AS_PREDICTED = {"window": 512, "overlap": 64, "batch": 4, "tta": "auto"}
+AS_PREDICTED = {"window": 512, "overlap": 64, "batch": 4}
 BINS = 1000  # of probability
-HOTTEST = 10.0  # and 1 / 10 the coldest temperature
+MAX_TEMPERATURE = 10.0  # and 1 / 10 the least
 THRESHOLDS = np.arange(0.3, 0.71, 0.02)  # beyond these a few images are no proof
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What logits are divided by, and from which probability on a pixel is pore."""
+def calibrate(model: Model, images: Sequence[tuple[Path, Path]]) -> tuple[float, float]:
+    """Fit a temperature, apply it to the model, and find the threshold that then serves best.
 
-    temperature: float
-    threshold: float
+    Parameters
+    ----------
+    model
+        Its network is changed in place.
+    images
+        Rasters and labels that it has not learned from. Each counts the same, as in the
+        mean IoU.
 
-
-def calibrate(model: Model, images: Sequence[tuple[Path, Path]]) -> Calibration:
-    """Fit temperature and threshold on images (raster, label) that a model has not learned from.
-
-    Every image counts the same, as in the mean IoU.
+    Returns
+    -------
+    The temperature, and the threshold with turns and flips as the verb predict has them;
+    where the labels hold no pore or nothing else, 1 and 0.5.
     """
+    pore, matrix = _counted(model, images, tta="none")
+    if not pore.any() or not matrix.any():
+        return 1.0, THRESHOLD
+    temperature = fit_temperature(pore, matrix)
+    apply_temperature(model.network, temperature)
+    return temperature, best_threshold(*_counted(model, images, tta="auto"))
+
+
+def _counted(
+    model: Model, images: Sequence[tuple[Path, Path]], tta: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Histograms (images, bins) of the probabilities of pore and of matrix pixels."""
     found = []
     for raster, label in images:
-        values = predict_raster([model], raster, **AS_PREDICTED)
+        values = predict_raster([model], raster, **AS_PREDICTED, tta=tta)
         with open_raster(label) as truth:
             found.append(histograms(values, truth.band(), BINS))
-    pore, matrix = (np.array(part) for part in zip(*found, strict=True))
-    if not pore.any() or not matrix.any():
-        return Calibration(1.0, THRESHOLD)
-    temperature = fit_temperature(pore, matrix)
-    return Calibration(temperature, best_threshold(pore, matrix, temperature))
+    pore, matrix = zip(*found, strict=True)
+    return np.array(pore), np.array(matrix)
 
 
 def fit_temperature(pore: NDArray[np.int64], matrix: NDArray[np.int64]) -> float:
     """The temperature of the least cross-entropy, of histograms (images, bins)."""
-    known = (pore + matrix).sum(axis=1, keepdims=True).clip(min=1)
-    share_pore, share_matrix = (pore / known).mean(axis=0), (matrix / known).mean(axis=0)
-    logits = _logits()
+    pixels = (pore + matrix).sum(axis=1, keepdims=True).clip(min=1)
+    share_pore, share_matrix = (pore / pixels).mean(axis=0), (matrix / pixels).mean(axis=0)
+    middles = (np.arange(BINS) + 0.5) / BINS
+    logits = np.log(middles / (1 - middles))
 
     def cross_entropy(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
         return float(share_pore @ np.logaddexp(0, -scaled) + share_matrix @ np.logaddexp(0, scaled))
 
-    bound = np.log(HOTTEST)
+    bound = np.log(MAX_TEMPERATURE)
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(-bound, bound), method="bounded").x))
 
 
-def best_threshold(pore: NDArray[np.int64], matrix: NDArray[np.int64], temperature: float) -> float:
-    """The threshold, after scaling, of the highest mean IoU over images that hold pores."""
-    scaled = 1 / (1 + np.exp(-_logits() / temperature))
+def best_threshold(pore: NDArray[np.int64], matrix: NDArray[np.int64]) -> float:
+    """The threshold of the highest mean IoU over images that hold pores, of histograms (images, bins)."""
     holds = pore.sum(axis=1) > 0
+    lower_edges = np.arange(BINS) / BINS
     ious = []
     for threshold in THRESHOLDS:
-        above = scaled >= threshold
+        above = lower_edges >= threshold - 1e-9
         union = pore.sum(axis=1) + matrix[:, above].sum(axis=1)
         ious.append((pore[:, above].sum(axis=1) / union.clip(min=1))[holds].mean())
     near = np.abs(THRESHOLDS - THRESHOLD)  # of equally good ones, the one nearest to the middle
@@ -78,7 +90,7 @@ def best_threshold(pore: NDArray[np.int64], matrix: NDArray[np.int64], temperatu
     return round(float(THRESHOLDS[best]), 2)
 
 
-def sharpen(network: nn.Module, temperature: float) -> None:
+def apply_temperature(network: nn.Module, temperature: float) -> None:
     """Divide a network's logits by a temperature, in place, within its last layer.
 
     So the temperature is in the weights: whoever loads the model gets calibrated logits.
@@ -88,9 +100,3 @@ def sharpen(network: nn.Module, temperature: float) -> None:
         layer.weight /= temperature
         if layer.bias is not None:
             layer.bias /= temperature
-
-
-def _logits() -> NDArray[np.float64]:
-    """Of the middles of the bins."""
-    middles = (np.arange(BINS) + 0.5) / BINS
-    return np.asarray(np.log(middles / (1 - middles)))

@@ -48,8 +48,8 @@ class Learned:
     """What a training did.
 
     `rows` are the history: step, learning_rate, loss, train_iou (of augmented crops),
-    validation_iou (mean of what the judge said), and the same for each image it judged by. `best` is the best of the latter, None without a
-    judge. The time is without validations.
+    validation_iou (mean of what the judge said), and what it said of each image. `best` is the best mean, None
+    without a judge. The time is without validations.
     """
 
     rows: list[Row]
@@ -78,6 +78,8 @@ def fit(
     tracker: Silent,
 ) -> Learned:
     """Train a network in place; it ends with the averaged weights that the judge liked best.
+
+    The network stays on the device, in evaluation mode.
 
     Parameters
     ----------
@@ -159,7 +161,7 @@ def fit(
         # judge
         paused = time.monotonic()
         judged = judge(Model(average.module.eval(), dict(card), chosen)) if judge else {}
-        iou = (mean(list(judged.values())) or 0.0) if judge else None
+        iou = mean(list(judged.values()))  # None where nothing can be judged
         row = {"step": step, "learning_rate": rate, "loss": float(loss_sum) / seen, "train_iou": counts.iou,
                "validation_iou": iou, **{f"validation_iou/{name}": judged[name] for name in judged}}  # fmt: skip
         rows.append(row)
@@ -178,7 +180,7 @@ def fit(
         began += time.monotonic() - paused  # a long validation does not cut the schedule short
     bar.close()
     network.load_state_dict(best_weights)
-    network.cpu()
+    network.eval()
     return Learned(rows, best, step, round(spent / 60, 2), chosen, fabric.device.type)
 
 

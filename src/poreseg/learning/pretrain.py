@@ -1,15 +1,19 @@
 """Pretrain: a U-Net learns from drawn specimens what pores are, before it sees an image."""
 
+import math
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from poreseg.drawn.anything import draw_anything
+from poreseg.drawn.anything import HIGH_PERCENTILE, LOW_PERCENTILE, draw_anything
 from poreseg.files import digest, read_json, sha256, whole
 from poreseg.learning.loop import Recipe, fit
 from poreseg.learning.model import THRESHOLD, Model, save_model, start_network
@@ -20,7 +24,10 @@ from poreseg.tracking import Silent
 
 SIDE = 256  # px, of a drawn specimen
 JUDGED = 64  # specimens, by which its progress is seen
-MADE_OF = ("drawn/anything.py", "drawn/fields.py", "learning/loop.py", "learning/losses.py")
+MADE_OF = (
+    "drawn/anything.py", "drawn/fields.py", "learning/loop.py", "learning/losses.py",
+    "learning/model.py", "learning/pretrain.py",
+)  # fmt: skip
 
 
 class Drawn(Dataset[tuple[Tensor, Tensor]]):
@@ -42,7 +49,6 @@ def pretrain(
     *,
     cache: Path | str,
     threads: int,
-    tracker: Silent,
     steps: int,
     batch: int,
     learning_rate: float,
@@ -68,33 +74,59 @@ def pretrain(
     The other parameters are the `pretrain` section of params.yaml.
     """
     encoder, package = read_json(encoder_card), Path(__file__).parents[1]
-    settings = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "seed": seed}
-    key = digest([settings, encoder["sha256"], [sha256(package / name) for name in MADE_OF]])[:16]
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    key = digest([settings, encoder, [sha256(package / name) for name in MADE_OF]])[:16]
     kept = Path(cache) / key
-    if not kept.is_dir():
-        card = {
-            "encoder": encoder, "mean": encoder["mean"], "std": encoder["std"], "threshold": THRESHOLD,
-            "images": [], "validation_images": [], "git_commit": git_commit(), "data_hash": None,
-            "params_hash": key, "mlflow_run_id": tracker.run_id,
-        }  # fmt: skip
-        network = start_network(encoder["name"], encoder_weights)
-        recipe = Recipe(
-            steps=steps, minutes=float("inf"), batch=batch, learning_rate=learning_rate, encoder_rate=1.0,
-            weight_decay=0.01, warmup=0.05, ema=0.99, validate_every=max(1, steps // 20), patience=steps,
-            precision="auto", workers=workers,
-        )  # fmt: skip
-        judge = partial(_iou, specimens=[Drawn(seed + 1)[i] for i in range(JUDGED)])
-        store = Path(cache) / f".{key}"
-        learned = fit(network, Drawn(seed), judge, card, recipe, store,
-                      name="pretrain", threads=threads, tracker=tracker)  # fmt: skip
-        card |= {"validation_iou": learned.best, "steps": learned.steps,
-                 "minutes": learned.minutes, "precision": learned.precision}  # fmt: skip
-        with whole(kept) as folder:
-            save_model(folder, Model(network, card))
-            write_table(folder / "history.csv", learned.table)
-        shutil.rmtree(store, ignore_errors=True)
-    with whole(model) as folder:
-        shutil.copytree(kept, folder)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept.with_suffix(".lock")):  # another build may want the same
+        if not kept.is_dir():
+            _learn(kept, encoder, encoder_weights, threads=threads, workers=workers, **settings)
+        with whole(model) as folder:
+            shutil.copytree(kept, folder)
+
+
+def _learn(
+    out: Path,
+    encoder: Mapping[str, Any],
+    weights: Path | str,
+    *,
+    threads: int,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    workers: int,
+    seed: int,
+) -> None:
+    """Train on drawn specimens and write the model folder."""
+    card = {
+        "encoder": encoder, "mean": encoder["mean"], "std": encoder["std"],
+        "threshold": THRESHOLD, "temperature": 1.0, "fold": None, "images": [], "validation_images": [],
+        "low_percentile": LOW_PERCENTILE, "high_percentile": HIGH_PERCENTILE,
+        "git_commit": git_commit(), "data_hash": None, "params_hash": out.name, "mlflow_run_id": None,
+    }  # fmt: skip
+    torch.manual_seed(seed)
+    network = start_network(encoder["name"], weights)
+    recipe = Recipe(
+        steps=steps, minutes=math.inf, batch=batch, learning_rate=learning_rate, encoder_rate=1.0,
+        weight_decay=0.01, warmup=0.05, ema=0.99, validate_every=max(1, steps // 20), patience=steps,
+        precision="auto", workers=workers,
+    )  # fmt: skip
+    judge = partial(_iou, specimens=[Drawn(seed + 1)[i] for i in range(JUDGED)])
+    store = out.with_suffix(".unfinished")
+    learned = fit(network, Drawn(seed), judge, card, recipe, store,
+                  name="pretrain", threads=threads, tracker=Silent())  # fmt: skip
+    card |= {"validation_iou": learned.best, "steps": learned.steps,
+             "minutes": learned.minutes, "precision": learned.precision}  # fmt: skip
+    network.cpu()
+    with whole(out) as folder:
+        save_model(folder, Model(network, card))
+        write_table(folder / "history.csv", learned.table)
+    shutil.rmtree(store, ignore_errors=True)
 
 
 def _iou(model: Model, specimens: list[tuple[Tensor, Tensor]]) -> dict[str, float | None]:

@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
+from poreseg.errors import PoresegError
 from poreseg.files import digest, read_json, sha256, whole
 from poreseg.images.raster import open_raster
 from poreseg.learning.augment import load_pipeline
-from poreseg.learning.calibrate import calibrate, sharpen
+from poreseg.learning.calibrate import apply_temperature, calibrate
+from poreseg.learning.card import CARD, read_card
 from poreseg.learning.dataset import Crops, by_name
 from poreseg.learning.loop import Recipe, fit
 from poreseg.learning.model import THRESHOLD, Model, load_model, save_model, start_network
@@ -63,13 +65,14 @@ def train(
         Whose images are held out. None: nothing is, and `start` lies in the folder of a
         model that was chosen: its threshold and its calibration hold for this one too.
     checkpoints
-        Folder for what a killed training resumes from; emptied when it is done.
+        Folder for what a killed training resumes from.
     threads
         Of the processor, where there is no GPU.
 
     The other parameters are the `train` section of params.yaml.
     """
     pace = Recipe(**recipe)
+    _check_start(start, encoder_card)
     number = seed + (1000 if fold is None else fold)  # other crops in each training
     settings = {**recipe, "pore_share": pore_share, "seed": seed, "fold": fold}
 
@@ -100,12 +103,12 @@ def train(
     torch.manual_seed(number)
     network = start_network(encoder["name"], start)
     if fold is None:
-        chosen = read_json(Path(start).with_name("poreseg.json"))
-        card |= {key: chosen[key] for key in ("threshold", "temperature", "validation_iou")}
-        sharpen(network, 1 / card["temperature"])
+        chosen = read_card(Path(start).parent)
+        card |= {key: chosen[key] for key in ("threshold", "temperature")}
+        apply_temperature(network, 1 / card["temperature"])
     made_of = [tiles, *rasters, *labels, *sorted(Path(__file__).parent.glob("*.py"))]
     key = digest([card["params_hash"], [sha256(path) for path in made_of]])
-    tracker.params(settings)
+    tracker.params({**settings, "start": str(start)})
     tracker.params({f"augment.{key}": value for key, value in augment["settings"].items()})
     tracker.params({f"encoder.{key}": value for key, value in encoder.items()})
 
@@ -119,8 +122,10 @@ def train(
     if judged_by:
         card["validation_iou"] = learned.best
         found = calibrate(Model(network, card, learned.precision), judged_by)
-        card |= {"temperature": found.temperature, "threshold": found.threshold}
-    sharpen(network, card["temperature"])
+        card["temperature"], card["threshold"] = found
+    else:
+        apply_temperature(network, card["temperature"])
+    network.cpu()
 
     # keep
     with whole(model) as folder:
@@ -135,11 +140,24 @@ def train(
     shutil.rmtree(store, ignore_errors=True)
 
 
+def _check_start(start: Path | str, encoder_card: Path | str) -> None:
+    """A model that training starts from has the encoder that is asked for, and sees images alike."""
+    if not Path(start).with_name(CARD).is_file():
+        return
+    had, wanted = read_card(Path(start).parent)["encoder"], read_json(encoder_card)
+    if any(had[key] != wanted[key] for key in ("name", "mean", "std")):
+        raise PoresegError(
+            f"train.start: the model in {Path(start).parent} has the encoder {had['name']}, this build "
+            f"{wanted['name']}; name that one in encoder.name, or start from encoder"
+        )
+
+
 def validate(model: Model, images: Sequence[Labelled]) -> dict[str, float | None]:
-    """IoU of whole, stitched images by name; None for those without any pore."""
+    """IoU of whole, stitched images by name; None for those whose label holds no pore."""
     ious = {}
     for raster_path, label_path in images:
         found = predict_raster([model], raster_path, **VALIDATION)
         with open_raster(label_path) as label:
-            ious[raster_path.stem] = count(found >= THRESHOLD, label.band()).iou
+            scored = count(found >= THRESHOLD, label.band())
+        ious[raster_path.stem] = scored.iou if scored.label_porosity else None
     return ious
