@@ -58,9 +58,7 @@ class Item:
 def protocols(data: Path) -> dict[str, list[list[Item]]]:
     """Splits of each protocol; more than one where the images take turns as test images."""
     found = {"mixed17": [_items(data, "mixed17")]}
-    for study in FOLDED:
-        if (data / study).is_dir():
-            found[study] = list(_folded(data, study))
+    found |= {study: list(_folded(data, study)) for study in FOLDED}
     core = _items(data, "sandstone-ct")
     found["sandstone-ct"] = [
         [replace(item, role="train" if slice_ <= 150 else "test")
@@ -179,8 +177,10 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def interval(images: pd.DataFrame) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean IoU of images, drawing whole specimens."""
+    """95 % bootstrap interval of the mean IoU of images, drawing whole specimens; NaN of one."""
     defined = images.dropna(subset="iou")
+    if defined["specimen"].nunique() < 2:
+        return float("nan"), float("nan")
     by_specimen = defined.groupby("specimen")["iou"].agg(["sum", "count"]).to_numpy()
     random = np.random.default_rng(1)
     drawn = by_specimen[random.integers(len(by_specimen), size=(RESAMPLES, len(by_specimen)))]
@@ -216,7 +216,7 @@ def main() -> None:
     if unknown := set(chosen) - set(known):
         parser.error(f"no protocol {', '.join(unknown)}; known are {', '.join(known)}")
     shipped = read_params(ROOT / "params.yaml").model_dump(mode="json")
-    code = [sha256(path) for path in sorted((ROOT / "src").rglob("*.py"))]
+    code = [sha256(path) for path in [ROOT / "Snakefile", *sorted((ROOT / "src").rglob("*.py"))]]
     rows = []
     for seed in given.seeds:  # so that a stopped benchmark has something of everything
         for protocol in chosen:

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from common import report
-from numpy.typing import NDArray
-from skimage.filters import threshold_otsu
 
+from poreseg.analysis.baselines import OTSU_WAYS
 from poreseg.config import Params, read_params
 from poreseg.images.ingest import ingest
 from poreseg.images.raster import open_raster, write_raster
@@ -25,6 +24,7 @@ from poreseg.labels.rasterise import rasterise
 from poreseg.learning.sliding import Predictor, predict_raster
 from poreseg.metrics import count
 from poreseg.prediction.engine import load
+from poreseg.prediction.segment import find_pores
 from poreseg.study import Sample, read_study
 
 ROOT = Path(__file__).parents[1]
@@ -33,26 +33,23 @@ ROOT = Path(__file__).parents[1]
 def scores(sample: Sample, model: Predictor, params: Params, folder: Path) -> dict[str, Any]:
     """One image's IoU by the model, of the inverted image, and by Otsu's threshold."""
     raster, label = folder / f"{sample.name}.tif", folder / f"{sample.name}-label.tif"
-    ingest(sample.image, raster, **params.ingest.model_dump())
-    rasterise(
-        sample.labels, raster, label, image=sample.image.name, **params.rasterise.model_dump()
-    )
+    reading = {key: getattr(sample, key) for key in ("channel", "plane", "data_bar_px")}
+    ingest(sample.image, raster, **reading, **params.ingest.model_dump())
+    rasterise(sample.labels, raster, label, image=sample.image.name, plane=sample.plane,
+              **params.rasterise.model_dump())  # fmt: skip
     with open_raster(raster) as found, open_raster(label) as truth:
-        pixels, valid, tags, known = found.shown(), found.valid(), found.tags, truth.band()
+        pixels, valid, tags, known = found.rgb8(), found.valid(), found.tags, truth.band()
     flipped = folder / f"{sample.name}-inverted.tif"
     levels = {**tags, "LOW": 0, "HIGH": 255}
     write_raster(flipped, np.moveaxis(255 - pixels, -1, 0), valid=valid, tags=levels)
 
-    def iou(pore: NDArray[np.bool_]) -> float | None:
-        return count(pore, known).iou
-
     def by_model(path: Path) -> float | None:
-        settings = params.predict.model_dump()
-        return iou(predict_raster([model], path, **settings) >= model.card["threshold"])
+        found = predict_raster([model], path, **params.predict.model_dump())
+        level = params.segment.threshold or model.card["threshold"]
+        return count(find_pores(found, level, params.segment.min_area_px), known).iou
 
-    gray = pixels.mean(axis=-1)
-    level = threshold_otsu(gray[valid])
-    otsu = [value for value in (iou(gray < level), iou(gray >= level)) if value is not None]
+    gray = pixels.mean(axis=-1).astype(np.uint8)
+    otsu = [iou for way in OTSU_WAYS if (iou := count(way(gray, valid), known).iou) is not None]
     return {"image": sample.name, "iou": by_model(raster), "inverted": by_model(flipped),
             "otsu_better_polarity": max(otsu, default=None)}  # fmt: skip
 
