@@ -1,7 +1,7 @@
 """IoU of poreseg and of its baselines on real studies, through the real pipeline.
 
 python benchmarks/accuracy.py DATA WORK [--protocols NAME ...] [--seeds 1 2 3]
-    [--methods 'NAME={"train": {"steps": 300}}' ...] [--cores N] [--table FILE]
+    [--methods 'NAME={"train": {"steps": 300}}' ...] [--cores N] [--done-only] [--table FILE]
 
 DATA holds studies (folders of images/, labels/, samples.csv) and WORK gets a folder a run;
 what is there already is not run again, so that the benchmark goes on where it was stopped.
@@ -209,6 +209,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", default=["default"])
     parser.add_argument("--cores", default="all", help="of a run, as snakemake takes them")
+    parser.add_argument("--done-only", action="store_true", help="tables of what has run")
     parser.add_argument("--table", type=Path, help="tables to write, without suffix")
     given = parser.parse_args()
     known = protocols(given.data)
@@ -226,6 +227,8 @@ def main() -> None:
                     settings = json.loads(change or "{}")
                     key = digest([shipped, settings, seed, code, files_of(items)])[:8]
                     folder = given.work.resolve() / f"{protocol}-{fold}-{method}-{key}"
+                    if given.done_only and not (folder / "results" / "scores.csv").is_file():
+                        continue
                     folder.mkdir(parents=True, exist_ok=True)
                     print(f"{protocol} {fold}, {method}, seed {seed}: ", end="", flush=True)
                     scores = run(items, folder, settings, seed, given.cores)
