@@ -37,6 +37,7 @@ from poreseg.learning.encoder import PACKAGED, prepare_encoder, read_weights, sm
 from poreseg.learning.loop import schedule
 from poreseg.learning.losses import SMOOTH_PX, dice_and_bce
 from poreseg.learning.model import (
+    THRESHOLD,
     Model,
     build_network,
     load_model,
@@ -621,7 +622,7 @@ def test_the_threshold_is_that_of_the_highest_mean_iou():
 def test_without_pores_nothing_is_calibrated(model, tmp_path):
     ingest_array(tmp_path / "r.tif", np.random.default_rng(0).integers(0, 255, (70, 70), np.uint8))
     write_raster(tmp_path / "l.tif", np.zeros((70, 70), np.uint8))
-    assert calibrate(model, [(tmp_path / "r.tif", tmp_path / "l.tif")]) == (1.0, 0.5)
+    assert calibrate(model, [(tmp_path / "r.tif", tmp_path / "l.tif")]) == (1.0, THRESHOLD)
 
 
 def test_a_temperature_divides_the_logits():

@@ -21,7 +21,8 @@ from poreseg.metrics import histograms
 AS_PREDICTED = {"window": 512, "overlap": 64, "batch": 4}
 BINS = 1000  # of probability
 MAX_TEMPERATURE = 10.0  # and 1 / 10 the least
-THRESHOLDS = np.arange(0.3, 0.71, 0.02)  # beyond these a few images are no proof
+THRESHOLDS = np.arange(0.2, 0.71, 0.02)
+LEAST_IMAGES = 5  # that a threshold is fitted to; one of fewer did not hold for other images (docs/accuracy.md)
 
 
 def calibrate(model: Model, images: Sequence[tuple[Path, Path]]) -> tuple[float, float]:
@@ -37,14 +38,17 @@ def calibrate(model: Model, images: Sequence[tuple[Path, Path]]) -> tuple[float,
 
     Returns
     -------
-    The temperature, and the threshold with turns and flips as the verb predict has them;
-    where the labels hold no pore or nothing else, 1 and 0.5.
+    The temperature (1 where the labels hold no pore, or nothing else), and the threshold
+    with turns and flips as the verb predict has them (`THRESHOLD` for fewer than
+    `LEAST_IMAGES` images).
     """
     pore, matrix = _counted(model, images, tta="none")
     if not pore.any() or not matrix.any():
         return 1.0, THRESHOLD
     temperature = fit_temperature(pore, matrix)
     apply_temperature(model.network, temperature)
+    if len(images) < LEAST_IMAGES:
+        return temperature, THRESHOLD
     return temperature, best_threshold(*_counted(model, images, tta="auto"))
 
 
@@ -85,7 +89,7 @@ def best_threshold(pore: NDArray[np.int64], matrix: NDArray[np.int64]) -> float:
         above = lower_edges >= threshold - 1e-9
         union = pore.sum(axis=1) + matrix[:, above].sum(axis=1)
         ious.append((pore[:, above].sum(axis=1) / union.clip(min=1))[holds].mean())
-    near = np.abs(THRESHOLDS - THRESHOLD)  # of equally good ones, the one nearest to the middle
+    near = np.abs(THRESHOLDS - THRESHOLD)  # of equally good ones the usual
     best = int(np.lexsort((near, -np.round(ious, 4)))[0])
     return round(float(THRESHOLDS[best]), 2)
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from poreseg.drawn.anything import HIGH_PERCENTILE, LOW_PERCENTILE, draw_anything
 from poreseg.files import digest, read_json, sha256, whole
 from poreseg.learning.loop import Recipe, fit
-from poreseg.learning.model import THRESHOLD, Model, save_model, start_network
+from poreseg.learning.model import EVEN, THRESHOLD, Model, save_model, start_network
 from poreseg.lineage import git_commit
 from poreseg.metrics import Counts, count
 from poreseg.tables import write_table
@@ -134,5 +134,5 @@ def _iou(model: Model, specimens: list[tuple[Tensor, Tensor]]) -> dict[str, floa
     counts = Counts()
     for image, label in specimens:
         found = model.probabilities(image.permute(1, 2, 0).numpy()[None])[0]
-        counts += count(found >= THRESHOLD, label.numpy())
+        counts += count(found >= EVEN, label.numpy())
     return {"drawn": counts.iou}

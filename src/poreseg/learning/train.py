@@ -16,7 +16,7 @@ from poreseg.learning.calibrate import apply_temperature, calibrate
 from poreseg.learning.card import CARD, read_card
 from poreseg.learning.dataset import Crops, by_name
 from poreseg.learning.loop import Recipe, fit
-from poreseg.learning.model import THRESHOLD, Model, load_model, save_model, start_network
+from poreseg.learning.model import EVEN, THRESHOLD, Model, load_model, save_model, start_network
 from poreseg.learning.sliding import predict_raster
 from poreseg.lineage import data_hash, git_commit
 from poreseg.metrics import count
@@ -158,6 +158,6 @@ def validate(model: Model, images: Sequence[Labelled]) -> dict[str, float | None
     for raster_path, label_path in images:
         found = predict_raster([model], raster_path, **VALIDATION)
         with open_raster(label_path) as label:
-            scored = count(found >= THRESHOLD, label.band())
+            scored = count(found >= EVEN, label.band())
         ious[raster_path.stem] = scored.iou if scored.label_porosity else None
     return ious
