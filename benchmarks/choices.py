@@ -1,0 +1,92 @@
+"""What threshold, turns and flips, and the refit are worth: choices that need no training.
+
+python benchmarks/choices.py WORK [--runs 'mixed17-*' ...] [--table FILE]
+
+WORK holds finished runs of accuracy.py. Their models predict the test images again, each
+choice changed by itself; IoU is that of the probabilities (specks are not removed). Paired
+with the default, by protocol: means over images, 95 % bootstrap intervals over specimens.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from accuracy import interval
+from numpy.typing import NDArray
+
+from poreseg.config import read_params
+from poreseg.files import read_json, stem, write_text
+from poreseg.images.raster import open_raster
+from poreseg.learning.sliding import predict_raster
+from poreseg.metrics import count
+from poreseg.prediction.engine import load
+
+ROOT = Path(__file__).parents[1]
+DEFAULT = ("all", "d4", 0.4)
+CHOICES = {  # which model, which views, which threshold
+    "threshold 0.3": ("all", "d4", 0.3),
+    "threshold 0.5": ("all", "d4", 0.5),
+    "no turns and flips": ("all", "none", 0.4),
+    "no refit": ("fold-0", "d4", 0.4),
+}
+
+
+def scores(run: Path) -> pd.DataFrame:
+    """IoU of each test image of a run by each choice."""
+    results = run / "results"
+    samples = pd.read_csv(run / "study" / "samples.csv")
+    settings = read_params(ROOT / "params.yaml").predict.model_dump()
+    cores = os.cpu_count() or 1
+    models = {name: load(results / "model" / name, cores) for name in ("all", "fold-0")}
+    rows = []
+    for sample in samples[samples["split"] == "test"].to_dict("records"):
+        name = stem(sample["image"])
+        with open_raster(results / "labels" / f"{name}.tif") as label:
+            truth = label.band()
+        found: dict[tuple[str, str], NDArray[np.float32]] = {}
+        for choice, (model, tta, threshold) in {"default": DEFAULT, **CHOICES}.items():
+            if (model, tta) not in found:
+                raster = results / "rasters" / f"{name}.tif"
+                found[model, tta] = predict_raster([models[model]], raster, **settings | {"tta": tta})  # fmt: skip
+            iou = count(found[model, tta] >= threshold, truth).iou
+            rows.append({"image": name, "specimen": sample["specimen"], "choice": choice, "iou": iou})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Score, pair and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--runs", nargs="+", default=["*-default-*"])
+    parser.add_argument("--table", type=Path, help="tables to write, without suffix")
+    given = parser.parse_args()
+    runs = sorted({run for pattern in given.runs for run in given.work.glob(pattern)})
+    everything = []
+    for run in (run for run in runs if (run / "results" / "model" / "all").is_dir()):
+        protocol = run.name.rsplit("-", 3)[0]
+        seed = read_json(run / "results" / "model" / "all" / "poreseg.json")["params_hash"]
+        everything.append(scores(run).assign(protocol=protocol, run=seed))
+        print(everything[-1].groupby("choice", sort=False)["iou"].mean().round(3).to_dict(), run.name, flush=True)  # fmt: skip
+    table = pd.concat(everything)
+    found = []
+    for protocol, group in table.groupby("protocol", sort=False):
+        wide = group.pivot_table(index=["specimen", "image", "run"], columns="choice", values="iou")
+        for choice in CHOICES:
+            gain = (wide[choice] - wide["default"]).dropna().groupby(["specimen", "image"]).mean()
+            low, high = interval(gain.rename("iou").reset_index())
+            found.append({
+                "protocol": protocol, "choice": choice, "images": len(gain), "runs": group["run"].nunique(),
+                "default_iou": wide["default"].mean(), "gain": gain.mean(), "low": low, "high": high,
+            })  # fmt: skip
+    summary = pd.DataFrame(found)
+    markdown = summary.round(3).to_markdown(index=False)
+    print(markdown)
+    if given.table:
+        summary.round(4).to_csv(given.table.with_suffix(".csv"), index=False)
+        write_text(given.table.with_suffix(".md"), markdown + "\n")
+
+
+if __name__ == "__main__":
+    main()
