@@ -281,6 +281,9 @@ def test_results_of_images_that_are_gone_are_removed(project):
     os.utime(killed[0], (0, 0))
     os.utime(killed[1], (0, 0))
     os.utime(working, (2**33, 2**33))
+    surplus = results / "model" / "fold-7", results / "history" / "fold-7.csv"  # of more folds
+    surplus[0].mkdir()
+    surplus[1].touch()
     kept = (raw / "unlabelled.tif").rename(project.folder / "unlabelled.tif")
     try:
         assert "removed the results of 1 images" in project.build()
@@ -288,7 +291,8 @@ def test_results_of_images_that_are_gone_are_removed(project):
         assert not left & {"rasters", "probabilities", "masks", "overlays", "polygons", "pores"}
         assert mine.exists()
         assert working.exists()
-        assert not any(path.exists() for path in killed)
+        assert not any(path.exists() for path in (*killed, *surplus))
+        assert (results / "model" / "fold-0").is_dir()
     finally:
         mine.unlink()
         working.unlink()
