@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -101,48 +101,26 @@ def fit(
         Of the processor, where there is no GPU.
     """
     torch.set_num_threads(threads)
-    fabric = Fabric(accelerator="auto", devices=1)
-    chosen = precision_of(fabric.device) if recipe.precision == "auto" else recipe.precision
-    fabric = Fabric(accelerator="auto", devices=1, precision=chosen)  # type: ignore[arg-type]
-    fabric.launch()
+    fabric, precision = _fabric(recipe.precision)
     network.to(memory_format=torch.channels_last)
-    speed_up(network, fabric.device, chosen)
+    speed_up(network, fabric.device, precision)
     wrapped, optimizer = fabric.setup(network, _optimizer(network, recipe))
     mix = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
     average = AveragedModel(network, multi_avg_fn=mix, use_buffers=True)
+    parts = {"network": network, "optimizer": optimizer, "average": average}
+    at = _resumed(store / "last.ckpt", parts, fabric.device) or _Progress(_weights(network))
+    for row in at.rows:
+        _record(tracker, row)
+    loader = _loader(crops, range(at.step, at.step if at.ended(recipe) else recipe.steps), recipe)
+    batches = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
-    # resume
-    step, spent, best_step, best = 0, 0.0, 0, None
-    best_weights, rows = _weights(network), list[Row]()
-    if (store / "last.ckpt").is_file():
-        saved = torch.load(store / "last.ckpt", map_location=fabric.device, weights_only=True)
-        network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
-        average.load_state_dict(saved["average"])
-        step, spent, best_step, best = (
-            saved[key] for key in ("step", "spent", "best_step", "best")
-        )
-        best_weights, rows = saved["best_weights"], saved["rows"]
-        for row in rows:
-            _record(tracker, row)
-    ended = (
-        step >= recipe.steps or spent >= 60 * recipe.minutes or step - best_step >= recipe.patience
-    )
-    left = range(0 if ended else step * recipe.batch, 0 if ended else recipe.steps * recipe.batch)
-    loader = fabric.setup_dataloaders(
-        DataLoader(Subset(crops, left), recipe.batch, num_workers=recipe.workers, persistent_workers=recipe.workers > 0),
-        use_distributed_sampler=False,
-    )  # fmt: skip
-
-    # loop
-    bar = tqdm(loader, desc=name, initial=step, total=recipe.steps, unit="step", mininterval=2)
+    bar = tqdm(batches, desc=name, initial=at.step, total=recipe.steps, unit="step", mininterval=2)
     seen, counts, loss_sum = 0, Counts(), torch.zeros((), device=fabric.device)
-    began = time.monotonic() - spent
+    began = time.monotonic() - at.seconds
     for images, label in bar:
         wrapped.train()
-        spent = time.monotonic() - began
-        progress = max((step + 0.5) / recipe.steps, spent / (60 * recipe.minutes))
-        rate = recipe.learning_rate * schedule(progress, recipe.warmup)
+        at.seconds = time.monotonic() - began
+        rate = recipe.learning_rate * schedule(at.share(recipe), recipe.warmup)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["share"]
         logits = wrapped(normalise(images, card["mean"], card["std"]))
@@ -152,36 +130,92 @@ def fit(
         optimizer.step()
         optimizer.zero_grad()
         average.update_parameters(network)
-        step, seen, loss_sum = step + 1, seen + 1, loss_sum + loss.detach()
+        at.step, seen, loss_sum = at.step + 1, seen + 1, loss_sum + loss.detach()
         counts += count((logits[:, 0] > 0).cpu().numpy(), label.cpu().numpy())
-        ended = step == recipe.steps or progress >= 1
-        if step % recipe.validate_every and not ended:
+        if at.step % recipe.validate_every and not at.ended(recipe):
             continue
 
-        # judge
         paused = time.monotonic()
-        judged = judge(Model(average.module.eval(), dict(card), chosen)) if judge else {}
+        judged = judge(Model(average.module.eval(), dict(card), precision)) if judge else {}
         iou = mean(list(judged.values()))  # None where nothing can be judged
-        row = {"step": step, "learning_rate": rate, "loss": float(loss_sum) / seen, "train_iou": counts.iou,
+        row = {"step": at.step, "learning_rate": rate, "loss": float(loss_sum) / seen, "train_iou": counts.iou,
                "validation_iou": iou, **{f"validation_iou/{name}": judged[name] for name in judged}}  # fmt: skip
-        rows.append(row)
-        _record(tracker, row)
-        bar.set_postfix({"loss": f"{row['loss']:.3f}", "IoU": f"{counts.iou or 0:.2f}"}
-                        | ({} if iou is None else {"val_IoU": f"{iou:.3f}"}))  # fmt: skip
         seen, counts, loss_sum = 0, Counts(), torch.zeros((), device=fabric.device)
-        if iou is None or best is None or iou > best:
-            best, best_step, best_weights = iou, step, _weights(average.module)
-        save_checkpoint(store / "last.ckpt", {
-            "network": network.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state_dict(),
-            "step": step, "spent": spent, "best_step": best_step, "best": best, "best_weights": best_weights, "rows": rows,
-        })  # fmt: skip
-        if ended or step - best_step >= recipe.patience:
+        _record(tracker, row)
+        bar.set_postfix({"loss": f"{row['loss']:.3f}", "IoU": f"{row['train_iou'] or 0:.2f}"}
+                        | ({} if iou is None else {"val_IoU": f"{iou:.3f}"}))  # fmt: skip
+        at.judged(row, average.module)
+        _save(store / "last.ckpt", parts, at)
+        if at.ended(recipe):
             break
         began += time.monotonic() - paused  # a long validation does not cut the schedule short
     bar.close()
-    network.load_state_dict(best_weights)
+    network.load_state_dict(at.best_weights)
     network.eval()
-    return Learned(rows, best, step, round(spent / 60, 2), chosen, fabric.device.type)
+    minutes = round(at.seconds / 60, 2)
+    return Learned(at.rows, at.best, at.step, minutes, precision, fabric.device.type)
+
+
+@dataclass
+class _Progress:
+    """Where a training stands, beside its network and optimiser."""
+
+    best_weights: dict[str, Tensor]
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int = 0
+    rows: list[Row] = field(default_factory=list)
+
+    def share(self, recipe: Recipe) -> float:
+        """How much of the training is over, by steps or by time."""
+        return max((self.step + 0.5) / recipe.steps, self.seconds / (60 * recipe.minutes))
+
+    def ended(self, recipe: Recipe) -> bool:
+        """Whether steps, time or patience are at their end."""
+        late = self.step >= recipe.steps or self.seconds >= 60 * recipe.minutes
+        return late or self.step - self.best_step >= recipe.patience
+
+    def judged(self, row: Row, network: nn.Module) -> None:
+        """Note a row of the history; keep the weights if they are the best so far."""
+        self.rows.append(row)
+        iou = row["validation_iou"]
+        if iou is None or self.best is None or iou > self.best:
+            self.best, self.best_step, self.best_weights = iou, self.step, _weights(network)
+
+
+def _fabric(precision: str) -> tuple[Fabric, str]:
+    """Lightning's Fabric on the fastest device, and the precision it computes in."""
+    fabric = Fabric(accelerator="auto", devices=1)
+    chosen = precision_of(fabric.device) if precision == "auto" else precision
+    fabric = Fabric(accelerator="auto", devices=1, precision=chosen)  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric, chosen
+
+
+def _loader(
+    crops: Dataset[tuple[Tensor, Tensor]], steps: range, recipe: Recipe
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """The crops of some of the steps."""
+    chosen = Subset(crops, range(steps.start * recipe.batch, steps.stop * recipe.batch))
+    return DataLoader(chosen, recipe.batch, num_workers=recipe.workers, persistent_workers=recipe.workers > 0)  # fmt: skip
+
+
+def _save(path: Path, parts: Mapping[str, Any], progress: _Progress) -> None:
+    """Write a checkpoint, whole or not at all."""
+    with whole(path) as temporary:
+        states = {key: part.state_dict() for key, part in parts.items()}
+        torch.save(states | {"progress": vars(progress)}, temporary)
+
+
+def _resumed(path: Path, parts: Mapping[str, Any], device: torch.device) -> _Progress | None:
+    """Load a checkpoint into its parts; None where there is none."""
+    if not path.is_file():
+        return None
+    saved = torch.load(path, map_location=device, weights_only=True)
+    for key, part in parts.items():
+        part.load_state_dict(saved[key])
+    return _Progress(**saved["progress"])
 
 
 def schedule(progress: float, warmup: float) -> float:
@@ -193,12 +227,6 @@ def schedule(progress: float, warmup: float) -> float:
     if progress < warmup:
         return progress / warmup
     return 0.5 * (1 + math.cos(math.pi * (min(progress, 1) - warmup) / (1 - warmup)))
-
-
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all."""
-    with whole(path) as temporary:
-        torch.save(dict(state), temporary)
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
