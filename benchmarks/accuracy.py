@@ -129,8 +129,8 @@ def run(
         with (folder / "log.txt").open("w") as log:
             subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True,
                            env=os.environ | {"MLFLOW_TRACKING_URI": "none"})  # fmt: skip
-    scores = pd.read_csv(results / "scores.csv")
-    specimens = pd.read_csv(study / "samples.csv")
+    scores = pd.read_csv(results / "scores.csv", dtype={"image": str})
+    specimens = pd.read_csv(study / "samples.csv", dtype={"specimen": str})
     specimens["image"] = [stem(name) for name in specimens["image"]]
     cards = [read_json(path) for path in (results / "model").glob("*/poreseg.json")]
     return scores.merge(specimens[["image", "specimen"]]).assign(
