@@ -37,6 +37,7 @@ from poreseg.files import digest, read_json, sha256, stem, write_text
 from poreseg.metrics import METHODS, Counts
 from poreseg.split import split_study
 from poreseg.study import Sample, read_study
+from poreseg.tables import read_table
 
 ROOT = Path(__file__).parents[1]
 FOLDED, FOLDS = ("thinsection", "fdm-photo", "mudrock-sem"), 3
@@ -129,8 +130,8 @@ def run(
         with (folder / "log.txt").open("w") as log:
             subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True,
                            env=os.environ | {"MLFLOW_TRACKING_URI": "none"})  # fmt: skip
-    scores = pd.read_csv(results / "scores.csv", dtype={"image": str})
-    specimens = pd.read_csv(study / "samples.csv", dtype={"specimen": str})
+    scores = read_table(results / "scores.csv")
+    specimens = pd.read_csv(study / "samples.csv", dtype=str)
     specimens["image"] = [stem(name) for name in specimens["image"]]
     cards = [read_json(path) for path in (results / "model").glob("*/poreseg.json")]
     return scores.merge(specimens[["image", "specimen"]]).assign(

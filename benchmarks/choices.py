@@ -36,7 +36,7 @@ CHOICES = {  # which model, which views, which threshold
 def scores(run: Path) -> pd.DataFrame:
     """IoU of each test image of a run by each choice."""
     results = run / "results"
-    samples = pd.read_csv(run / "study" / "samples.csv", dtype={"specimen": str})
+    samples = pd.read_csv(run / "study" / "samples.csv", dtype=str)
     settings = read_params(ROOT / "params.yaml").predict.model_dump()
     cores = os.cpu_count() or 1
     models = {name: load(results / "model" / name, cores) for name in ("all", "fold-0")}
