@@ -74,18 +74,18 @@ def pretrain(
     The other parameters are the `pretrain` section of params.yaml.
     """
     encoder, package = read_json(encoder_card), Path(__file__).parents[1]
-    settings: dict[str, Any] = {
-        "steps": steps,
-        "batch": batch,
-        "learning_rate": learning_rate,
-        "seed": seed,
-    }
+    recipe = Recipe(
+        steps=steps, minutes=math.inf, batch=batch, learning_rate=learning_rate, encoder_rate=1.0,
+        weight_decay=0.01, warmup=0.05, ema=0.99, validate_every=max(1, steps // 20), patience=steps,
+        precision="auto", workers=workers,
+    )  # fmt: skip
+    settings = [steps, batch, learning_rate, seed]  # the rest of the recipe stands in this file
     key = digest([settings, encoder, [sha256(package / name) for name in MADE_OF]])[:16]
     kept = Path(cache) / key
     kept.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(kept.with_suffix(".lock")):  # another build may want the same
         if not kept.is_dir():
-            _learn(kept, encoder, encoder_weights, threads=threads, workers=workers, **settings)
+            _learn(kept, encoder, encoder_weights, recipe, seed=seed, threads=threads)
         with whole(model) as folder:
             shutil.copytree(kept, folder)
 
@@ -94,13 +94,10 @@ def _learn(
     out: Path,
     encoder: Mapping[str, Any],
     weights: Path | str,
+    recipe: Recipe,
     *,
-    threads: int,
-    steps: int,
-    batch: int,
-    learning_rate: float,
-    workers: int,
     seed: int,
+    threads: int,
 ) -> None:
     """Train on drawn specimens and write the model folder."""
     card = {
@@ -111,11 +108,6 @@ def _learn(
     }  # fmt: skip
     torch.manual_seed(seed)
     network = start_network(encoder["name"], weights)
-    recipe = Recipe(
-        steps=steps, minutes=math.inf, batch=batch, learning_rate=learning_rate, encoder_rate=1.0,
-        weight_decay=0.01, warmup=0.05, ema=0.99, validate_every=max(1, steps // 20), patience=steps,
-        precision="auto", workers=workers,
-    )  # fmt: skip
     judge = partial(_iou, specimens=[Drawn(seed + 1)[i] for i in range(JUDGED)])
     store = out.with_suffix(".unfinished")
     learned = fit(network, Drawn(seed), judge, card, recipe, store,
