@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from poreseg.analysis.errors import GRAY, differences
+from poreseg.analysis.errors import differences, labelled
 from poreseg.check import check_sample, contact_sheet
-from poreseg.classes import PORE, UNKNOWN
+from poreseg.classes import PORE
 from poreseg.config import read_params
 from poreseg.drawn.study import samples
 from poreseg.images.raster import open_raster
@@ -29,8 +29,9 @@ def row(results: Path, name: str) -> np.ndarray:
         open_raster(results / "masks" / f"{name}.tif") as mask,
     ):
         pixels, truth, pore = image.rgb8(), label.band(), mask.band() == PORE
-    labelled = paint(paint(pixels, truth == PORE), truth == UNKNOWN, GRAY)
-    cells = [pixels, labelled, paint(pixels, pore), differences(pixels, pore, truth)]
+    cells = [
+        pixels, labelled(pixels, truth), paint(pixels, pore), differences(pixels, pore, truth),
+    ]  # fmt: skip
     side = min(*truth.shape, 600)
     top, left = (truth.shape[0] - side) // 2, (truth.shape[1] - side) // 2
     squares = [

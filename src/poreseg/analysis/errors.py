@@ -61,6 +61,11 @@ def errors(
         _sheet([picture for _, picture in candidates[:SHOWN]]).save(temporary)
 
 
+def labelled(image: NDArray[np.uint8], label: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image (H, W, 3) with its labelled pores in blue, what is unknown in gray."""
+    return paint(paint(image, label == PORE), label == UNKNOWN, GRAY)
+
+
 def differences(
     image: NDArray[np.uint8], pore: NDArray[np.bool_], label: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
@@ -85,18 +90,17 @@ def _worst(
         part = (slice(tile["row"], tile["row"] + tile["height"]),
                 slice(tile["col"], tile["col"] + tile["width"]))  # fmt: skip
         counts = count(pore[part], label[part])
-        found.append((counts.false_pore + counts.missed_pore, part, _caption(tile, counts)))
+        if wrong := counts.false_pore + counts.missed_pore:
+            found.append((wrong, part, _caption(tile, counts)))
     found.sort(key=lambda entry: -entry[0])
     return [
         (wrong, _row(image[part], label[part], drawn[part], caption))
         for wrong, part, caption in found[:SHOWN_OF_ONE]
-        if wrong
     ]
 
 
 def _caption(tile: Mapping[Any, Any], counts: Counts) -> str:
-    iou = "no pore in label and prediction" if counts.iou is None else f"IoU {counts.iou:.2f}"
-    return (f"{tile['image']} ({tile['role']}), row {tile['row']}, column {tile['col']}: {iou}, "
+    return (f"{tile['image']} ({tile['role']}), row {tile['row']}, column {tile['col']}: IoU {counts.iou:.2f}, "
             f"{counts.false_pore} px false, {counts.missed_pore} px missed")  # fmt: skip
 
 
@@ -104,10 +108,9 @@ def _row(
     image: NDArray[np.uint8], label: NDArray[np.uint8], drawn: NDArray[np.uint8], caption: str
 ) -> NDArray[np.uint8]:
     """Three pictures side by side under a line of text."""
-    labelled = paint(paint(image, label == PORE), label == UNKNOWN, GRAY)
     gap = ((0, 0), (0, 4), (0, 0))
-    side = [np.pad(picture, gap, constant_values=255) for picture in (image, labelled, drawn)]
-    strip = np.hstack(side)
+    pictures = (image, labelled(image, label), drawn)
+    strip = np.hstack([np.pad(picture, gap, constant_values=255) for picture in pictures])
     line = Image.new("RGB", (strip.shape[1], CAPTION_PX), "white")
     font = ImageFont.load_default(12)
     ImageDraw.Draw(line).text((2, 4), caption, fill="black", font=font)

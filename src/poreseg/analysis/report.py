@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
-from poreseg.analysis.errors import GRAY, differences
+from poreseg.analysis.errors import differences, labelled
 from poreseg.analysis.evaluate import ROLES
-from poreseg.classes import PORE, UNKNOWN
+from poreseg.classes import PORE
 from poreseg.files import read_json, write_text
 from poreseg.images.raster import Raster, open_raster
 from poreseg.metrics import METHODS
@@ -131,10 +131,9 @@ def _pictures(
         ]
     with open_raster(label) as truth:
         known = truth.band()[values]
-    labelled = paint(paint(pixels, known == PORE), known == UNKNOWN, GRAY)
     return [
         ("image", _embedded_array(pixels)),
-        ("label", _embedded_array(labelled)),
+        ("label", _embedded_array(labelled(pixels, known))),
         ("prediction", _embedded_array(paint(pixels, pore))),
         ("differences", _embedded_array(differences(pixels, pore, known))),
     ]
