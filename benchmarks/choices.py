@@ -1,9 +1,10 @@
-"""What threshold, turns and flips, and the refit are worth: choices that need no training.
+"""What threshold, turns and flips, refit and polarity are worth: choices that need no training.
 
 python benchmarks/choices.py WORK [--runs 'mixed17-*' ...] [--table FILE]
 
 WORK holds finished runs of accuracy.py. Their models predict the test images again, each
-choice changed by itself; IoU is that of the probabilities (specks are not removed). Paired
+choice changed by itself; IoU is that of the probabilities (specks are not removed). The last
+two see copies with bright and dark exchanged. Paired
 with the default, by protocol: means over images, 95 % bootstrap intervals over specimens.
 """
 
@@ -14,22 +15,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from accuracy import interval
+from common import predicted, write_inverse
 from numpy.typing import NDArray
 
 from poreseg.config import read_params
 from poreseg.files import read_json, stem, write_text
 from poreseg.images.raster import open_raster
-from poreseg.learning.sliding import predict_raster
 from poreseg.metrics import count
 from poreseg.prediction.engine import load
 
 ROOT = Path(__file__).parents[1]
-DEFAULT = ("all", "d4", 0.4)
-CHOICES = {  # which model, which views, which threshold
-    "threshold 0.3": ("all", "d4", 0.3),
-    "threshold 0.5": ("all", "d4", 0.5),
-    "no turns and flips": ("all", "none", 0.4),
-    "no refit": ("fold-0", "d4", 0.4),
+DEFAULT = ("all", "d4", "auto", 0.4)
+CHOICES = {  # which model, views, polarity, threshold
+    "threshold 0.3": ("all", "d4", "auto", 0.3),
+    "threshold 0.5": ("all", "d4", "auto", 0.5),
+    "no turns and flips": ("all", "none", "auto", 0.4),
+    "no refit": ("fold-0", "d4", "auto", 0.4),
+    "inverted copies": DEFAULT,
+    "inverted copies, polarity kept": ("all", "d4", "keep", 0.4),
 }
 
 
@@ -45,12 +48,14 @@ def scores(run: Path) -> pd.DataFrame:
         name = stem(sample["image"])
         with open_raster(results / "labels" / f"{name}.tif") as label:
             truth = label.band()
-        found: dict[tuple[str, str], NDArray[np.float32]] = {}
-        for choice, (model, tta, threshold) in {"default": DEFAULT, **CHOICES}.items():
-            if (model, tta) not in found:
-                raster = results / "rasters" / f"{name}.tif"
-                found[model, tta] = predict_raster([models[model]], raster, **settings | {"tta": tta})  # fmt: skip
-            iou = count(found[model, tta] >= threshold, truth).iou
+        raster, copy = results / "rasters" / f"{name}.tif", run / f"{name}-inverted.tif"
+        write_inverse(raster, copy)
+        found: dict[tuple[Path, str, str, str], NDArray[np.float32]] = {}
+        for choice, (model, tta, polarity, threshold) in {"default": DEFAULT, **CHOICES}.items():
+            key = (copy if "inverted" in choice else raster, model, tta, polarity)
+            if key not in found:
+                found[key] = predicted(models[model], key[0], **settings | {"tta": tta, "polarity": polarity})  # fmt: skip
+            iou = count(found[key] >= threshold, truth).iou
             rows.append({"image": name, "specimen": sample["specimen"], "choice": choice, "iou": iou})  # fmt: skip
     return pd.DataFrame(rows)
 

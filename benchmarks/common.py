@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from poreseg.images.raster import open_raster
+from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
+from poreseg.learning.polarity import is_inverse
+from poreseg.learning.sliding import Predictor, predict_raster
 
 
 def peak_mib() -> int:
@@ -35,6 +37,21 @@ def mosaic_strips(
         joined = np.concatenate([part[:rows] for part in parts], axis=1)[:, :width]
         yield Window(top, 0, rows, width), joined
         top += rows
+
+
+def write_inverse(raster: Path, to: Path) -> None:
+    """Write a copy of a raster with bright and dark exchanged."""
+    with open_raster(raster) as source:
+        pixels, valid, tags = source.shown(), source.valid(), source.tags
+    levels = {**tags, "LOW": 0, "HIGH": 255}
+    write_raster(to, np.moveaxis(255 - pixels, -1, 0), valid=valid, tags=levels)
+
+
+def predicted(model: Predictor, raster: Path, **settings: Any) -> NDArray[np.float32]:
+    """Probabilities (H, W) by the `predict` section of params.yaml, as the verb predict has them."""
+    polarity = settings.pop("polarity")
+    inverse = polarity == "invert" or (polarity == "auto" and is_inverse([model], raster))
+    return predict_raster([model], raster, inverse=inverse, **settings)
 
 
 def report(found: dict[str, Any], file: Path | None) -> None:

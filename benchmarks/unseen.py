@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import report
+from common import predicted, report, write_inverse
 
 from poreseg.analysis.baselines import OTSU_WAYS
 from poreseg.config import Params, read_params
 from poreseg.images.ingest import ingest
-from poreseg.images.raster import open_raster, write_raster
+from poreseg.images.raster import open_raster
 from poreseg.labels.rasterise import rasterise
-from poreseg.learning.sliding import Predictor, predict_raster
+from poreseg.learning.sliding import Predictor
 from poreseg.metrics import count
 from poreseg.prediction.engine import load
 from poreseg.prediction.segment import find_pores
@@ -38,13 +38,12 @@ def scores(sample: Sample, model: Predictor, params: Params, folder: Path) -> di
     rasterise(sample.labels, raster, label, image=sample.image.name, plane=sample.plane,
               **params.rasterise.model_dump())  # fmt: skip
     with open_raster(raster) as found, open_raster(label) as truth:
-        pixels, valid, tags, known = found.rgb8(), found.valid(), found.tags, truth.band()
+        pixels, valid, known = found.rgb8(), found.valid(), truth.band()
     flipped = folder / f"{sample.name}-inverted.tif"
-    levels = {**tags, "LOW": 0, "HIGH": 255}
-    write_raster(flipped, np.moveaxis(255 - pixels, -1, 0), valid=valid, tags=levels)
+    write_inverse(raster, flipped)
 
     def by_model(path: Path) -> float | None:
-        found = predict_raster([model], path, **params.predict.model_dump())
+        found = predicted(model, path, **params.predict.model_dump())
         level = params.segment.threshold or model.card["threshold"]
         return count(find_pores(found, level, params.segment.min_area_px), known).iou
 

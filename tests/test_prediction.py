@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -14,19 +15,30 @@ import rasterio
 import torch
 from affine import Affine
 from conftest import ingest_array
+from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
 from poreseg import cli, devices
 from poreseg.devices import VISIBLE, gpu_percent, gpus, own_gpu
-from poreseg.errors import PoresegError
+from poreseg.errors import PoresegError, PoresegWarning
+from poreseg.images.raster import open_raster, write_raster
 from poreseg.learning.card import GRAPH
 from poreseg.learning.model import Model, build_network, load_model, save_model
+from poreseg.learning.polarity import is_inverse
+from poreseg.learning.train import look_at
 from poreseg.prediction.engine import Graph, load
 from poreseg.prediction.predict import predict
 from poreseg.prediction.segment import segment
 
 CPU = torch.device("cpu")
-SETTINGS = {"window": 96, "overlap": 32, "batch": 2, "tta": "none", "spread": False}
+SETTINGS = {
+    "window": 96,
+    "overlap": 32,
+    "batch": 2,
+    "tta": "none",
+    "spread": False,
+    "polarity": "auto",
+}
 CARD = {
     "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "threshold": 0.5, "validation_iou": 0.5,
     "git_commit": "c0ffee", "data_hash": "d", "params_hash": "p", "mlflow_run_id": None,
@@ -67,7 +79,7 @@ def test_another_runtime_gives_the_same_mask_from_the_export(folder, tmp_path):
     done = CliRunner().invoke(cli.app, ["export", str(folder), "-o", str(tmp_path / "m.onnx")])
     assert done.exit_code == 0, done.output
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
-    (found,) = session.run(None, {"windows": WINDOWS})
+    (found,) = session.run(["probabilities"], {"windows": WINDOWS})
     wanted = load_model(folder, CPU)
     wanted = Model(wanted.network, wanted.card).probabilities(WINDOWS)
     assert 0.2 < (wanted >= 0.5).mean() < 0.8
@@ -122,6 +134,104 @@ print("torch" in sys.modules)
 def run(code, arguments=()):
     environment = os.environ | {VISIBLE: "-1"}
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment)  # fmt: skip
+
+
+# polarity
+
+
+def specimen(seed):
+    """Gray levels (128, 160) of dark pores in a rough bright matrix."""
+    draw = np.random.default_rng(seed)
+    noise = gaussian_filter(draw.normal(size=(128, 160)), 3)
+    matrix = 190 + 12 * gaussian_filter(draw.normal(size=noise.shape), 1) / 0.28
+    return np.clip(np.where(noise > 0.1, 40, matrix), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def knowing(folder, tmp_path_factory):
+    """The model with the looks of two specimens."""
+    place = tmp_path_factory.mktemp("knowing")
+    for seed in (1, 2):
+        ingest_array(place / f"{seed}.tif", specimen(seed))
+    model = load_model(folder, CPU)
+    seen = look_at(model, [place / "1.tif", place / "2.tif"])
+    save_model(place / "m", replace(model, seen=seen))
+    return place / "m"
+
+
+def probabilities(path):
+    with rasterio.open(path) as found:
+        return found.read(1), found.tags()["POLARITY"]
+
+
+def test_engines_see_the_same_look(knowing, no_gpu):
+    wanted = load_model(knowing, CPU).looks(WINDOWS)
+    assert wanted.shape == (2, 2, 5 * 64 + 128)  # channels of resnet18's first six batch norms
+    np.testing.assert_allclose(
+        load(knowing, threads=1).looks(WINDOWS), wanted, rtol=1e-3, atol=1e-4
+    )
+
+
+def test_an_inverse_of_what_is_known_is_seen_inverted_and_told(knowing, no_gpu, tmp_path):
+    """Without it a network that has learned dark pores finds no bright ones."""
+    pixels = specimen(3)
+    ingest_array(tmp_path / "dark.tif", pixels)
+    ingest_array(tmp_path / "bright.tif", 255 - pixels)
+    predict(tmp_path / "dark.tif", [knowing], tmp_path / "d.tif", threads=1, **SETTINGS)
+    with pytest.warns(PoresegWarning, match="bright: its inverse looks like"):
+        predict(tmp_path / "bright.tif", [knowing], tmp_path / "b.tif", threads=1, **SETTINGS)
+    dark, polarity = probabilities(tmp_path / "d.tif")
+    assert polarity == "as it is"
+    bright, polarity = probabilities(tmp_path / "b.tif")
+    assert polarity == "inverted"
+    np.testing.assert_allclose(bright, dark, atol=0.02)  # gray levels are rounded
+
+
+@pytest.mark.parametrize(("given", "polarity"), [("keep", "as it is"), ("invert", "inverted")])
+def test_polarity_is_the_users_where_they_say_so(knowing, no_gpu, tmp_path, given, polarity):
+    ingest_array(tmp_path / "r.tif", 255 - specimen(3))
+    predict(tmp_path / "r.tif", [knowing], tmp_path / "p.tif", threads=1, **SETTINGS | {"polarity": given})  # fmt: skip
+    assert probabilities(tmp_path / "p.tif")[1] == polarity
+
+
+def test_a_model_that_knows_both_polarities_inverts_neither(folder, no_gpu, tmp_path):
+    model = load_model(folder, CPU)
+    for name, pixels in (("dark", specimen(1)), ("bright", 255 - specimen(2)), ("new", 255 - specimen(3))):  # fmt: skip
+        ingest_array(tmp_path / f"{name}.tif", pixels)
+    both = replace(model, seen=look_at(model, [tmp_path / "dark.tif", tmp_path / "bright.tif"]))
+    assert not is_inverse([both], tmp_path / "new.tif")
+    dark = replace(model, seen={"dark": both.seen["dark"]})
+    assert is_inverse([dark], tmp_path / "new.tif")
+
+
+def test_an_image_unlike_all_that_is_known_is_left_as_it_is(knowing, no_gpu, tmp_path):
+    ramp = np.add.outer(np.arange(96), np.arange(96)).astype(np.uint8)
+    ingest_array(tmp_path / "r.tif", ramp)
+    assert not is_inverse([load(knowing, threads=1)], tmp_path / "r.tif")
+
+
+def test_what_is_no_specimen_stays_black_in_an_inverse(tmp_path):
+    pixels = specimen(1)
+    ingest_array(tmp_path / "r.tif", pixels)
+    valid = np.ones(pixels.shape, bool)
+    valid[:, :20] = False
+    with open_raster(tmp_path / "r.tif") as raster:
+        plain = raster.rgb8()
+        write_raster(tmp_path / "cut.tif", np.moveaxis(plain, -1, 0), valid=valid, tags=raster.tags | {"LOW": 0, "HIGH": 255})  # fmt: skip
+    with open_raster(tmp_path / "cut.tif") as raster:
+        inverse = raster.rgb8(inverse=True)
+    assert not inverse[:, :20].any()
+    np.testing.assert_array_equal(inverse[:, 20:], 255 - plain[:, 20:])
+
+
+def test_an_encoder_without_batch_norm_has_no_look_and_predicts(no_gpu, tmp_path):
+    torch.manual_seed(0)
+    model = Model(build_network("mit_b0").eval(), CARD)
+    ingest_array(tmp_path / "r.tif", specimen(1))
+    assert look_at(model, [tmp_path / "r.tif"]) == {}
+    save_model(tmp_path / "m", model)
+    predict(tmp_path / "r.tif", [tmp_path / "m"], tmp_path / "p.tif", threads=1, **SETTINGS)
+    assert probabilities(tmp_path / "p.tif")[1] == "as it is"
 
 
 # what comes out

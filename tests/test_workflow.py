@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import rasterio
 from conftest import ROOT, small_specimens
-from PIL import Image
+from PIL import Image, ImageOps
 
 from poreseg.drawn.study import draw_study
 
@@ -164,6 +164,24 @@ def test_the_command_predicts_like_the_pipeline(project, results, tmp_path):
     porosity = pd.read_csv(tmp_path / "porosity.csv")["porosity"].item()
     assert f"{porosity:.1%}" in out
     assert (tmp_path / "overlays" / "sem-4.png").is_file()
+
+
+def test_the_command_finds_bright_pores_where_it_has_learned_dark_ones(project, results, tmp_path):
+    image = project.folder / "data/raw/images/photo-2.jpg"
+    ImageOps.invert(Image.open(image)).save(tmp_path / "bright.png")
+    out = project.run(
+        "poreseg", "predict", str(tmp_path / "bright.png"), "--model", "results/model/all",
+        "-o", str(tmp_path),
+    )  # fmt: skip
+    assert "bright: its inverse looks like" in out
+    with (
+        rasterio.open(tmp_path / "masks" / "bright.tif") as mine,
+        rasterio.open(results / "masks" / "photo-2.tif") as theirs,
+    ):
+        assert mine.tags()["POLARITY"] == "inverted"
+        found, wanted = mine.read(1), theirs.read(1)
+    specimen = (found != 255) & (wanted != 255)
+    assert (found == wanted)[specimen].mean() > 0.98
 
 
 def test_one_bad_image_does_not_stop_the_command(project, tmp_path):

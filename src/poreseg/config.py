@@ -110,6 +110,7 @@ class Predict(Section):
     batch: Positive
     tta: Literal["auto", "none", "d4"]
     spread: bool
+    polarity: Literal["auto", "keep", "invert"]
 
     @model_validator(mode="after")
     def _apart(self) -> Self:

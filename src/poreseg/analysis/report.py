@@ -74,7 +74,7 @@ def report(
     images: list[dict[str, Any]] = [
         {
             "name": _name(raster),
-            **_about(raster),
+            **_about(raster, mask),
             "role": table["role"].get(_name(raster), "no label"),
             "score": _record(table, _name(raster)),
             "porosity": _record(measured, _name(raster)),
@@ -110,11 +110,12 @@ def _record(table: pd.DataFrame, name: str) -> dict[str, Any]:
     return {str(key): None if pd.isna(value) else value for key, value in row.items()}
 
 
-def _about(raster: Path | str) -> dict[str, Any]:
-    """What ingest found out: frame, pixel size in micrometres and where it is from."""
-    with open_raster(raster) as image:
+def _about(raster: Path | str, mask: Path | str) -> dict[str, Any]:
+    """What ingest found out: frame, pixel size in micrometres and where it is from; and the polarity."""
+    with open_raster(raster) as image, open_raster(mask) as found:
         return {"frame": image.tags.get("FRAME"), "pixel_size_um": image.pixel_size_um,
-                "pixel_size_from": image.tags.get("PIXEL_SIZE_FROM")}  # fmt: skip
+                "pixel_size_from": image.tags.get("PIXEL_SIZE_FROM"),
+                "inverted": found.tags.get("POLARITY") == "inverted"}  # fmt: skip
 
 
 def _pictures(

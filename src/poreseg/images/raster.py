@@ -162,9 +162,9 @@ class Raster:
         mask: NDArray[np.bool_] = self._source.dataset_mask(window=to_rasterio(window)) > 0
         return mask
 
-    def rgb8(self, window: Window | None = None) -> NDArray[np.uint8]:
-        """What the network sees: `shown`, with what is no specimen in black."""
-        rgb = self.shown(window)
+    def rgb8(self, window: Window | None = None, *, inverse: bool = False) -> NDArray[np.uint8]:
+        """What the network sees: `shown`, or its inverse, with what is no specimen in black."""
+        rgb = 255 - self.shown(window) if inverse else self.shown(window)
         rgb[~self.valid(window)] = 0
         return rgb
 

@@ -3,11 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
 from poreseg.errors import PoresegError
 from poreseg.files import read_json
 
 CARD = "poreseg.json"
 GRAPH = "model.onnx"  # the same network, with its preprocessing, for machines without torch
+LOOKS = "looks.safetensors"  # how the images that it has learned from look to its first layers
 
 
 def read_card(folder: Path | str) -> dict[str, Any]:
@@ -25,3 +30,12 @@ def read_card(folder: Path | str) -> dict[str, Any]:
         raise PoresegError(f"{folder}: no model folder, there is no {CARD} in it{hint}")
     card: dict[str, Any] = read_json(folder / CARD)
     return card
+
+
+def read_looks(folder: Path | str) -> dict[str, NDArray[np.float32]]:
+    """The look (2, C) of each image that a model has learned from, see `poreseg.learning.polarity`.
+
+    Empty for a model that has learned from no images, or whose encoder has no batch norm.
+    """
+    path = Path(folder) / LOOKS
+    return load_file(path) if path.is_file() else {}

@@ -2,9 +2,9 @@
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from poreseg.errors import PoresegError, warn
 from poreseg.files import whole, write_json
-from poreseg.learning.card import CARD, GRAPH, read_card
+from poreseg.learning.card import CARD, GRAPH, LOOKS, read_card, read_looks
 
 OPSET = 18  # of ONNX; read by all runtimes since 2023
 EVEN = 0.5  # as likely pore as matrix; no temperature moves it
@@ -25,58 +26,106 @@ EVEN = 0.5  # as likely pore as matrix; no temperature moves it
 # (Lipton et al. 2014, "Optimal thresholding of classifiers to maximize F1 measure"). With
 # few images 0.8 is what new specimens come to.
 THRESHOLD = 0.4
+FIRST = 6  # batch norms that say how an image looks; further on they say what is in it
 
 
 @dataclass(frozen=True)
 class Model:
     """A network with its card, which holds the normalisation it was trained with.
 
-    `precision` is what it predicts in, as Lightning names it.
+    `precision` is what it predicts in, as Lightning names it; `seen` are the looks of the
+    images that it has learned from.
     """
 
     network: nn.Module
     card: dict[str, Any]
     precision: str = "32-true"
+    seen: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pore probabilities (N, H, W) of windows (N, H, W, 3) uint8; H and W are multiples of 32."""
-        device = next(self.network.parameters()).device
-        pixels = torch.from_numpy(np.ascontiguousarray(windows)).to(device)
-        images = normalise(pixels.permute(0, 3, 1, 2), self.card["mean"], self.card["std"])
-        with torch.inference_mode(), autocast(device, self.precision):
+        images = self._images(windows)
+        with torch.inference_mode(), autocast(images.device, self.precision):
             found = torch.sigmoid(self.network(images).float())
         return found[:, 0].cpu().numpy()
 
+    def looks(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Moments (N, 2, C) of the first layers over windows (N, H, W, 3), see `_FirstLayers`."""
+        first = _FirstLayers(self.network)
+        if not first.there:
+            return np.zeros((len(windows), 2, 0), np.float32)
+        try:
+            with torch.inference_mode():
+                self.network.encoder(self._images(windows))  # type: ignore[operator]
+            return first.moments().cpu().numpy()
+        finally:
+            first.forget()
+
+    def _images(self, windows: NDArray[np.uint8]) -> Tensor:
+        device = next(self.network.parameters()).device
+        pixels = torch.from_numpy(np.ascontiguousarray(windows)).to(device)
+        return normalise(pixels.permute(0, 3, 1, 2), self.card["mean"], self.card["std"])
+
+
+class _FirstLayers:
+    """Listens to what comes into the first batch norms of a network's encoder."""
+
+    def __init__(self, network: nn.Module) -> None:
+        parts = network.encoder.modules()  # type: ignore[union-attr]
+        norms = [part for part in parts if isinstance(part, nn.BatchNorm2d)][:FIRST]
+        self.there = bool(norms)
+        self._heard: list[Tensor] = []
+        self._hooks = [norm.register_forward_pre_hook(self._hear) for norm in norms]
+
+    def _hear(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].float()
+        self._heard.append(torch.stack([values.mean((2, 3)), (values**2).mean((2, 3))], dim=1))
+
+    def moments(self) -> Tensor:
+        """Mean and mean square (N, 2, C) of each channel over the pixels that were last seen."""
+        found = torch.cat(self._heard, dim=2)
+        self._heard.clear()
+        return found
+
+    def forget(self) -> None:
+        """Listen no more."""
+        for hook in self._hooks:
+            hook.remove()
+
 
 class _FromPixels(nn.Module):
-    """A model from windows (N, H, W, 3) uint8 to probabilities (N, H, W), as one graph."""
+    """A model from windows (N, H, W, 3) uint8 to probabilities (N, H, W) and looks, as one graph."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.network, self.card = model.network, model.card
+        self.first = _FirstLayers(self.network)
 
-    def forward(self, windows: Tensor) -> Tensor:
+    def forward(self, windows: Tensor) -> tuple[Tensor, ...]:
         images = normalise(windows.permute(0, 3, 1, 2), self.card["mean"], self.card["std"])
-        return torch.sigmoid(self.network(images))[:, 0]
+        probabilities = torch.sigmoid(self.network(images))[:, 0]
+        return (probabilities, self.first.moments()) if self.first.there else (probabilities,)
 
 
 def export_onnx(model: Model, path: Path | str) -> None:
     """Write a model as ONNX in fp32, with its preprocessing inside.
 
     Input `windows`: (N, H, W, 3) uint8, RGB between the raster's black and white; H and W
-    are multiples of 32. Output `probabilities`: (N, H, W) float32.
+    are multiples of 32. Outputs `probabilities`: (N, H, W) float32, and, of an encoder with
+    batch norm, `looks`: (N, 2, C) float32, see `Model.looks`.
     """
     windows = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     axes = {0: "n", 1: "height", 2: "width"}
     network = copy.deepcopy(model.network).cpu().float()
+    graph = _FromPixels(Model(network, model.card)).eval()
+    outputs = {"probabilities": axes} | ({"looks": {0: "n"}} if graph.first.there else {})
     with whole(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
         )  # of the older exporter, which takes a second, not half a minute
         torch.onnx.export(
-            _FromPixels(Model(network, model.card)).eval(), (windows,), str(temporary), dynamo=False,
-            opset_version=OPSET, input_names=["windows"], output_names=["probabilities"],
-            dynamic_axes={"windows": axes, "probabilities": axes},
+            graph, (windows,), str(temporary), dynamo=False, opset_version=OPSET, input_names=["windows"],
+            output_names=list(outputs), dynamic_axes={"windows": axes, **outputs},
         )  # fmt: skip
 
 
@@ -165,6 +214,8 @@ def save_model(folder: Path, model: Model) -> None:
         metrics={"validation IoU": model.card["validation_iou"]},
     )
     write_json(folder / CARD, model.card)
+    if model.seen:
+        save_file(dict(model.seen), folder / LOOKS)
     try:
         export_onnx(model, folder / GRAPH)
     except (
@@ -187,4 +238,4 @@ def load_model(folder: Path | str, device: torch.device) -> Model:
     except Exception as error:  # a damaged folder fails in many ways inside the libraries
         raise PoresegError(f"{folder}: cannot be loaded ({error}); train it again") from None
     network = network.to(device, memory_format=torch.channels_last).eval()
-    return Model(network, card, precision_of(device))
+    return Model(network, card, precision_of(device), read_looks(folder))

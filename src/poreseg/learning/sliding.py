@@ -1,6 +1,6 @@
 """A model's probabilities for rasters of any size: windows are read, computed and stitched at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -27,8 +27,15 @@ class Predictor(Protocol):
     def card(self) -> dict[str, Any]:
         """What the model is, see `read_card`."""
 
+    @property
+    def seen(self) -> Mapping[str, NDArray[np.float32]]:
+        """Looks of the images that it has learned from, see `poreseg.learning.polarity`."""
+
     def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pore probabilities (N, H, W) of windows (N, H, W, 3); H and W are multiples of 32."""
+
+    def looks(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Mean and mean square (N, 2, C) of its first layers' channels over windows (N, H, W, 3)."""
 
 
 def views(tta: str, height: int, width: int) -> tuple[list[Corner], bool]:
@@ -51,6 +58,7 @@ def predict_strips(
     batch: int,
     tta: str,
     spread: bool = False,
+    inverse: bool = False,
     progress: "tqdm[Any] | None" = None,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Stitched pore probabilities of a raster, row by row; the mean over models and views.
@@ -72,6 +80,8 @@ def predict_strips(
         "none", "d4" (eight turns and flips), or "auto": d4 up to `AUTO_TTA_PX`.
     spread
         Also give the standard deviation over models and views.
+    inverse
+        The models see the raster with bright and dark exchanged.
     progress
         Counts pixels.
 
@@ -87,7 +97,7 @@ def predict_strips(
             progress.reset(height * width)
 
         def computed() -> Iterator[tuple[Window, NDArray[np.float32]]]:
-            for chosen in _batched(ahead(_read(raster, window, overlap, corners)), batch):
+            for chosen in _batched(ahead(_read(raster, window, overlap, corners, inverse)), batch):
                 pixels = np.stack([part for _, _, part in chosen])
                 found = _members(models, pixels, transposed)
                 moments = [found.mean(axis=0), (found**2).mean(axis=0)][: 1 + spread]
@@ -113,7 +123,7 @@ def predict_raster(
 
 
 def _read(
-    raster: Raster, size: int, overlap: int, corners: Sequence[Corner]
+    raster: Raster, size: int, overlap: int, corners: Sequence[Corner], inverse: bool
 ) -> Iterator[tuple[Window, Corner, NDArray[np.uint8]]]:
     """Windows that show specimen, with pixels (H, W, 3) turned so that their corner comes first.
 
@@ -132,7 +142,7 @@ def _read(
             (left, place.width - part.width - left),
             (0, 0),
         )
-        pixels = np.pad(raster.rgb8(part), around, mode="symmetric")
+        pixels = np.pad(raster.rgb8(part, inverse=inverse), around, mode="symmetric")
         yield place, corner, _turned(pixels, corner, axes=(0, 1))
 
 

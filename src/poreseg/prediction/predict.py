@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from poreseg.errors import warn
 from poreseg.images.raster import new_raster, open_raster, to_rasterio
 from poreseg.images.windows import Window
+from poreseg.learning.polarity import is_inverse
 from poreseg.learning.sliding import Predictor, predict_strips
 from poreseg.prediction.engine import load
 
@@ -52,15 +54,24 @@ def predict_with(
     batch: int,
     tta: str,
     spread: bool,
+    polarity: str,
 ) -> None:
     """Write the pore probabilities of a raster by models that are loaded.
 
     `out` is a GeoTIFF of float32 in 0..1 on the raster's grid, NaN where there is no
     specimen; with `spread`, a second band is the standard deviation over models and views.
-    Its tags carry the models' lineage and threshold.
+    Its tags carry the models' lineage and threshold, and whether they saw the raster as it is
+    or inverted: with `polarity` "keep", "invert", or "auto", see `is_inverse`.
     """
+    inverse = polarity == "invert" or (polarity == "auto" and is_inverse(models, raster))
+    if inverse and polarity == "auto":
+        warn(
+            f"{Path(raster).stem}: its inverse looks like the images that the model has learned from, so the "
+            "model saw it with bright and dark exchanged (predict.polarity: keep, to have it seen as it is)"
+        )
     tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
     tags["THRESHOLD"] = str(float(np.mean([model.card["threshold"] for model in models])))
+    tags["POLARITY"] = "inverted" if inverse else "as it is"
     with open_raster(raster) as source:
         if source.pixel_size_um:
             tags["PIXEL_SIZE_UM"] = str(source.pixel_size_um)
@@ -70,7 +81,7 @@ def predict_with(
                              transform=source.transform, tags=tags) as target:  # fmt: skip
             for row, values in predict_strips(
                 models, raster, window=window, overlap=overlap, batch=batch, tta=tta,
-                spread=spread, progress=bar,
+                spread=spread, inverse=inverse, progress=bar,
             ):  # fmt: skip
                 part = Window(row, 0, values.shape[1], source.width)
                 rounded = np.rint(values * LEVELS) / np.float32(LEVELS)
