@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
-from poreseg.learning.polarity import is_inverse
+from poreseg.learning.looks import likeness
 from poreseg.learning.sliding import Predictor, predict_raster
 
 
@@ -50,7 +50,8 @@ def write_inverse(raster: Path, to: Path) -> None:
 def predicted(model: Predictor, raster: Path, **settings: Any) -> NDArray[np.float32]:
     """Probabilities (H, W) by the `predict` section of params.yaml, as the verb predict has them."""
     polarity = settings.pop("polarity")
-    inverse = polarity == "invert" or (polarity == "auto" and is_inverse([model], raster))
+    found = likeness([model], raster)
+    inverse = polarity == "invert" or (polarity == "auto" and found is not None and found.inverted)
     return predict_raster([model], raster, inverse=inverse, **settings)
 
 

@@ -23,8 +23,8 @@ from poreseg.devices import VISIBLE, gpu_percent, gpus, own_gpu
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.learning.card import GRAPH
+from poreseg.learning.looks import likeness
 from poreseg.learning.model import Model, build_network, load_model, save_model
-from poreseg.learning.polarity import is_inverse
 from poreseg.learning.train import look_at
 from poreseg.prediction.engine import Graph, load
 from poreseg.prediction.predict import predict
@@ -199,15 +199,24 @@ def test_a_model_that_knows_both_polarities_inverts_neither(folder, no_gpu, tmp_
     for name, pixels in (("dark", specimen(1)), ("bright", 255 - specimen(2)), ("new", 255 - specimen(3))):  # fmt: skip
         ingest_array(tmp_path / f"{name}.tif", pixels)
     both = replace(model, seen=look_at(model, [tmp_path / "dark.tif", tmp_path / "bright.tif"]))
-    assert not is_inverse([both], tmp_path / "new.tif")
+    assert not likeness([both], tmp_path / "new.tif").inverted
     dark = replace(model, seen={"dark": both.seen["dark"]})
-    assert is_inverse([dark], tmp_path / "new.tif")
+    assert likeness([dark], tmp_path / "new.tif").inverted
 
 
-def test_an_image_unlike_all_that_is_known_is_left_as_it_is(knowing, no_gpu, tmp_path):
-    ramp = np.add.outer(np.arange(96), np.arange(96)).astype(np.uint8)
-    ingest_array(tmp_path / "r.tif", ramp)
-    assert not is_inverse([load(knowing, threads=1)], tmp_path / "r.tif")
+def test_an_image_unlike_all_that_is_known_is_left_as_it_is_and_told(knowing, no_gpu, tmp_path):
+    stripes = np.tile(np.where(np.arange(96) % 6 < 3, 20, 235).astype(np.uint8), (96, 1))
+    ingest_array(tmp_path / "r.tif", stripes)
+    with pytest.warns(PoresegWarning, match="r: looks like no image"):
+        predict(tmp_path / "r.tif", [knowing], tmp_path / "p.tif", threads=1, **SETTINGS)
+    assert probabilities(tmp_path / "p.tif")[1] == "as it is"
+
+
+def test_a_study_of_one_look_calls_no_image_of_it_strange(knowing, no_gpu, tmp_path):
+    ingest_array(tmp_path / "r.tif", specimen(3))
+    found = likeness([load(knowing, threads=1)], tmp_path / "r.tif")
+    assert not found.strange
+    assert not found.inverted
 
 
 def test_what_is_no_specimen_stays_black_in_an_inverse(tmp_path):

@@ -60,6 +60,8 @@ class Plan:
         Where training starts is no keyword of its function but an input, see `start`.
         """
         section: dict[str, Any] = getattr(self.params, verb).model_dump(mode="json")
+        if self.is_demo and verb in demo.STEPS:
+            section["steps"] = min(section["steps"], demo.STEPS[verb])
         return {key: value for key, value in section.items() if key != "start"}
 
     def at(self, path: str) -> str:

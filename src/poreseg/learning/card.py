@@ -33,7 +33,7 @@ def read_card(folder: Path | str) -> dict[str, Any]:
 
 
 def read_looks(folder: Path | str) -> dict[str, NDArray[np.float32]]:
-    """The look (2, C) of each image that a model has learned from, see `poreseg.learning.polarity`.
+    """The look (2, C) of each image that a model has learned from, see `poreseg.learning.looks`.
 
     Empty for a model that has learned from no images, or whose encoder has no batch norm.
     """

@@ -29,7 +29,7 @@ class Predictor(Protocol):
 
     @property
     def seen(self) -> Mapping[str, NDArray[np.float32]]:
-        """Looks of the images that it has learned from, see `poreseg.learning.polarity`."""
+        """Looks of the images that it has learned from, see `poreseg.learning.looks`."""
 
     def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pore probabilities (N, H, W) of windows (N, H, W, 3); H and W are multiples of 32."""

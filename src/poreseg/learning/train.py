@@ -15,9 +15,9 @@ from poreseg.learning.augment import load_pipeline
 from poreseg.learning.calibrate import apply_temperature, calibrate
 from poreseg.learning.card import CARD, read_card
 from poreseg.learning.dataset import Crops, by_name
+from poreseg.learning.looks import Look, look_of
 from poreseg.learning.loop import Recipe, fit
 from poreseg.learning.model import EVEN, THRESHOLD, Model, load_model, save_model, start_network
-from poreseg.learning.polarity import Look, look_of
 from poreseg.learning.sliding import predict_raster
 from poreseg.lineage import data_hash, git_commit
 from poreseg.metrics import count

@@ -1,13 +1,14 @@
-"""Polarity: is an image the inverse of what a model knows? Then the model is to see it inverted.
+"""Looks: whether an image, or its inverse, is like those that a model has learned from.
 
-Electrons that scatter back and light that is stopped draw the same pores black, others draw
-them white; a network that has learned dark pores finds no bright ones. Inverting images in
-training costs what it then cannot tell apart, and there is no need: the first layers of a
-network show at once whether an image looks like one that it has learned from, or whether its
-inverse does. An image's look is the mean and the variance of each channel there.
+One instrument draws pores dark, another bright; a network that has learned dark pores finds
+no bright ones. Learning from inverted images as well costs what it then cannot tell apart,
+and there is no need: a network's first layers show whether an image looks like one that it
+has learned from, or whether its inverse does, or neither. An image's look is the mean and
+the variance of each channel there.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,9 @@ from poreseg.learning.sliding import STRIDE, Predictor
 
 Look = NDArray[np.float32]  # (2, C): mean and variance of each channel
 SIDE, ACROSS = 256, 4  # px; windows that a look is taken from, at most so many each way
-NEARER = (
-    0.5  # so much less unlike is an inverse that is taken: a wrong one costs more than a missed one
-)
+# Unlikeness. New images of known materials are below 0.005, most below 0.003; their inverses are
+# 2 to 10 times as unlike; other materials are above 0.005 (docs/accuracy.md).
+FAMILIAR, NEARER = 0.006, 0.6
 FLOOR = 1e-3  # of variances: a channel that is silent everywhere tells nothing
 
 
@@ -47,21 +48,37 @@ def unlike(one: Look, other: Look) -> float:
     return float(np.median(1 - shared))
 
 
-def is_inverse(models: Sequence[Predictor], path: Path | str) -> bool:
-    """Whether a raster's inverse looks decidedly more like what the models have learned from.
+@dataclass(frozen=True)
+class Likeness:
+    """How unlike a raster is to the nearest image that models have learned from, and how its inverse is."""
 
-    Of each model the nearest image counts, so that a study may hold both polarities. Models
-    that do not know how their images look have no say.
+    as_is: float
+    inverse: float
+
+    @property
+    def strange(self) -> bool:
+        """Whether it looks like no image that the models know, whichever way it is seen."""
+        return min(self.as_is, self.inverse) > FAMILIAR
+
+    @property
+    def inverted(self) -> bool:
+        """Whether its inverse is familiar, and decidedly nearer than it is itself."""
+        return not self.strange and self.inverse < NEARER * self.as_is
+
+
+def likeness(models: Sequence[Predictor], path: Path | str) -> Likeness | None:
+    """Compare a raster with what models have learned from; the mean over models.
+
+    Of each model the nearest image counts, so that a study may hold both polarities. None
+    where the models do not know how their images looked.
     """
-    as_is: list[float] = []
-    inverted: list[float] = []
+    found = []
     with open_raster(path) as raster:
         for model in models:
             if model.seen:
-                for found, inverse in ((as_is, False), (inverted, True)):
-                    look = look_of(model, raster, inverse=inverse)
-                    found.append(min(unlike(look, known) for known in model.seen.values()))
-    return bool(as_is) and sum(inverted) < NEARER * sum(as_is)
+                looks = [look_of(model, raster, inverse=inverse) for inverse in (False, True)]
+                found.append([min(unlike(look, known) for known in model.seen.values()) for look in looks])  # fmt: skip
+    return Likeness(*map(float, np.mean(found, axis=0))) if found else None
 
 
 def _spread(length: int) -> list[int]:
