@@ -27,7 +27,9 @@ lint: setup  ## check style and types (the rules are reviewed by snakemake --lin
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakefmt --check Snakefile
 
-ui: setup  ## open the MLflow UI on http://127.0.0.1:5000
+UI := http://127.0.0.1:5000/\#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART
+ui: setup  ## serve the MLflow UI
+	@echo "curves and scores of all trainings: $(UI)"
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
 lock: setup  ## compile requirements.txt anew from pyproject.toml

@@ -134,7 +134,7 @@ assert run.data.tags["encoder"] == "tu-tf_efficientnet_lite0"
 assert "validation_iou/{card["validation_images"][0]}" in run.data.metrics
 curve = client.get_metric_history(run.info.run_id, "validation_iou")
 assert [point.step for point in curve] == [6, 12], curve
-assert "unet.test.iou_mean" in run.data.metrics and "random_forest.test.iou_mean" in run.data.metrics
+assert "test/iou_mean.unet" in run.data.metrics and "test/iou_mean.random_forest" in run.data.metrics
 (below,) = client.search_runs(
     [run.info.experiment_id], f"tags.mlflow.parentRunId = '{{run.info.run_id}}'")
 assert below.data.params["steps"] == "4" and "loss" in below.data.metrics, below

@@ -147,7 +147,7 @@ def track(
     """
     summary = read_json(metrics)
     figures = {
-        f"{kind}.{role}.{key}": value
+        f"{role}/{key}.{kind}": value  # MLflow shows what stands before the slash as one group
         for kind, found in [("unet", summary), *summary["baselines"].items()]
         for role in ("train", "validation", "test")
         for key, value in found[role].items()
