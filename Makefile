@@ -1,6 +1,8 @@
 # Verbs for people; the pipeline itself is the Snakefile.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# where MLflow shows the runs, in its view for training
+UI := http://127.0.0.1:5000/\#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint ui lock clean
 
@@ -27,7 +29,6 @@ lint: setup  ## check style and types (the rules are reviewed by snakemake --lin
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakefmt --check Snakefile
 
-UI := http://127.0.0.1:5000/\#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART
 ui: setup  ## serve the MLflow UI
 	@echo "curves and scores of all trainings: $(UI)"
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000

@@ -3,14 +3,15 @@
 python benchmarks/choices.py WORK [--runs 'mixed17-*' ...] [--table FILE]
 
 WORK holds finished runs of accuracy.py. Their models predict the test images again, each
-choice changed by itself; IoU is that of the probabilities (specks are not removed). The last
-two see copies with bright and dark exchanged. Paired
-with the default, by protocol: means over images, 95 % bootstrap intervals over specimens.
+choice changed by itself; the last two see copies with bright and dark exchanged. IoU is that
+of the probabilities (specks are not removed). Paired with the default, by protocol: means
+over images, 95 % bootstrap intervals over specimens.
 """
 
 import argparse
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -25,18 +26,18 @@ from poreseg.metrics import count
 from poreseg.prediction.engine import load
 
 ROOT = Path(__file__).parents[1]
-DEFAULT = ("all", "d4", "auto", 0.4)
-CHOICES = {  # which model, views, polarity, threshold
-    "threshold 0.3": ("all", "d4", "auto", 0.3),
-    "threshold 0.5": ("all", "d4", "auto", 0.5),
-    "no turns and flips": ("all", "none", "auto", 0.4),
-    "no refit": ("fold-0", "d4", "auto", 0.4),
-    "inverted copies": DEFAULT,
-    "inverted copies, polarity kept": ("all", "d4", "keep", 0.4),
+DEFAULT = ("as it is", "all", "d4", "auto", 0.4)
+CHOICES = {  # which copy of the image, model, views, polarity, threshold
+    "threshold 0.3": ("as it is", "all", "d4", "auto", 0.3),
+    "threshold 0.5": ("as it is", "all", "d4", "auto", 0.5),
+    "no turns and flips": ("as it is", "all", "none", "auto", 0.4),
+    "no refit": ("as it is", "fold-0", "d4", "auto", 0.4),
+    "inverted copies": ("inverted", "all", "d4", "auto", 0.4),
+    "inverted copies, polarity kept": ("inverted", "all", "d4", "keep", 0.4),
 }
 
 
-def scores(run: Path) -> pd.DataFrame:
+def scores(run: Path, scratch: Path) -> pd.DataFrame:
     """IoU of each test image of a run by each choice."""
     results = run / "results"
     samples = pd.read_csv(run / "study" / "samples.csv", dtype=str)
@@ -48,13 +49,13 @@ def scores(run: Path) -> pd.DataFrame:
         name = stem(sample["image"])
         with open_raster(results / "labels" / f"{name}.tif") as label:
             truth = label.band()
-        raster, copy = results / "rasters" / f"{name}.tif", run / f"{name}-inverted.tif"
-        write_inverse(raster, copy)
-        found: dict[tuple[Path, str, str, str], NDArray[np.float32]] = {}
-        for choice, (model, tta, polarity, threshold) in {"default": DEFAULT, **CHOICES}.items():
-            key = (copy if "inverted" in choice else raster, model, tta, polarity)
-            if key not in found:
-                found[key] = predicted(models[model], key[0], **settings | {"tta": tta, "polarity": polarity})  # fmt: skip
+        copies = {"as it is": results / "rasters" / f"{name}.tif", "inverted": scratch / f"{name}.tif"}  # fmt: skip
+        write_inverse(copies["as it is"], copies["inverted"])
+        found: dict[tuple[str, ...], NDArray[np.float32]] = {}
+        for choice, (*seen, threshold) in {"default": DEFAULT, **CHOICES}.items():
+            if (key := tuple(seen)) not in found:
+                copy, model, tta, polarity = seen
+                found[key] = predicted(models[model], copies[copy], **settings | {"tta": tta, "polarity": polarity})  # fmt: skip
             iou = count(found[key] >= threshold, truth).iou
             rows.append({"image": name, "specimen": sample["specimen"], "choice": choice, "iou": iou})  # fmt: skip
     return pd.DataFrame(rows)
@@ -72,7 +73,8 @@ def main() -> None:
     for run in (run for run in runs if (run / "results" / "model" / "all").is_dir()):
         protocol = run.name.rsplit("-", 3)[0]
         seed = read_json(run / "results" / "model" / "all" / "poreseg.json")["params_hash"]
-        everything.append(scores(run).assign(protocol=protocol, run=seed))
+        with TemporaryDirectory() as scratch:
+            everything.append(scores(run, Path(scratch)).assign(protocol=protocol, run=seed))
         print(everything[-1].groupby("choice", sort=False)["iou"].mean().round(3).to_dict(), run.name, flush=True)  # fmt: skip
     table = pd.concat(everything)
     found = []

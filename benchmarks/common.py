@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
-from poreseg.learning.looks import likeness
 from poreseg.learning.sliding import Predictor, predict_raster
+from poreseg.prediction.likeness import likeness, seen_inverted
 
 
 def peak_mib() -> int:
@@ -49,9 +49,7 @@ def write_inverse(raster: Path, to: Path) -> None:
 
 def predicted(model: Predictor, raster: Path, **settings: Any) -> NDArray[np.float32]:
     """Probabilities (H, W) by the `predict` section of params.yaml, as the verb predict has them."""
-    polarity = settings.pop("polarity")
-    found = likeness([model], raster)
-    inverse = polarity == "invert" or (polarity == "auto" and found is not None and found.inverted)
+    inverse = seen_inverted(settings.pop("polarity"), likeness([model], raster))
     return predict_raster([model], raster, inverse=inverse, **settings)
 
 

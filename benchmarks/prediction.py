@@ -65,7 +65,7 @@ class Timed:
     """A predictor that counts the seconds it computes."""
 
     def __init__(self, model: Predictor) -> None:
-        self.model, self.card, self.seconds = model, model.card, 0.0
+        self.model, self.card, self.seen, self.seconds = model, model.card, model.seen, 0.0
 
     def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """As the model's."""
@@ -73,6 +73,10 @@ class Timed:
         found = self.model.probabilities(windows)
         self.seconds += time.perf_counter() - start
         return found
+
+    def moments(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As the model's; its seconds are no prediction."""
+        return self.model.moments(windows)
 
 
 def mosaic(rasters: list[Path], path: Path, height: int, width: int) -> None:

@@ -16,7 +16,7 @@ from poreseg.images import ingest, tiles
 from poreseg.labels import rasterise
 from poreseg.learning import augment, encoder, pretrain, train
 from poreseg.learning.loop import Recipe
-from poreseg.plan import Plan
+from poreseg.plan import DEMO_STEPS, Plan
 from poreseg.prediction import predict, segment
 from poreseg.split import split_study
 
@@ -74,6 +74,23 @@ def test_a_file_of_weights_that_is_not_there_is_told(tmp_path):
     content["encoder"]["file"] = "nowhere.pth"
     with pytest.raises(PoresegError, match=r"no file nowhere\.pth"):
         Plan(content | {"results": str(tmp_path)})
+
+
+def test_the_demo_study_takes_fewer_steps_and_other_studies_those_of_the_params(
+    tiny_study, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    content = params()
+    demo = Plan(content | {"study": "data/demo"})
+    for verb, most in DEMO_STEPS.items():
+        assert demo.settings(verb)["steps"] == most < content[verb]["steps"]
+        assert getattr(demo.params, verb).steps == most  # what MLflow is told
+    theirs = Plan(content | {"study": str(tiny_study)})
+    assert theirs.settings("train") == {
+        key: value for key, value in content["train"].items() if key != "start"
+    }
+    content["train"]["steps"] = 3
+    assert Plan(content | {"study": "data/demo"}).settings("train")["steps"] == 3
 
 
 def test_a_missing_key_is_named():

@@ -22,11 +22,12 @@ from poreseg import cli, devices
 from poreseg.devices import VISIBLE, gpu_percent, gpus, own_gpu
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
+from poreseg.images.windows import Window
 from poreseg.learning.card import GRAPH
-from poreseg.learning.looks import likeness
+from poreseg.learning.looks import look_of, looks_of
 from poreseg.learning.model import Model, build_network, load_model, save_model
-from poreseg.learning.train import look_at
 from poreseg.prediction.engine import Graph, load
+from poreseg.prediction.likeness import Likeness, likeness, seen_inverted, unlike
 from poreseg.prediction.predict import predict
 from poreseg.prediction.segment import segment
 
@@ -79,7 +80,7 @@ def test_another_runtime_gives_the_same_mask_from_the_export(folder, tmp_path):
     done = CliRunner().invoke(cli.app, ["export", str(folder), "-o", str(tmp_path / "m.onnx")])
     assert done.exit_code == 0, done.output
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
-    (found,) = session.run(["probabilities"], {"windows": WINDOWS})
+    (found,) = session.run(None, {"windows": WINDOWS})
     wanted = load_model(folder, CPU)
     wanted = Model(wanted.network, wanted.card).probabilities(WINDOWS)
     assert 0.2 < (wanted >= 0.5).mean() < 0.8
@@ -154,7 +155,7 @@ def knowing(folder, tmp_path_factory):
     for seed in (1, 2):
         ingest_array(place / f"{seed}.tif", specimen(seed))
     model = load_model(folder, CPU)
-    seen = look_at(model, [place / "1.tif", place / "2.tif"])
+    seen = looks_of(model, [place / "1.tif", place / "2.tif"])
     save_model(place / "m", replace(model, seen=seen))
     return place / "m"
 
@@ -164,12 +165,12 @@ def probabilities(path):
         return found.read(1), found.tags()["POLARITY"]
 
 
-def test_engines_see_the_same_look(knowing, no_gpu):
-    wanted = load_model(knowing, CPU).looks(WINDOWS)
-    assert wanted.shape == (2, 2, 5 * 64 + 128)  # channels of resnet18's first six batch norms
-    np.testing.assert_allclose(
-        load(knowing, threads=1).looks(WINDOWS), wanted, rtol=1e-3, atol=1e-4
-    )
+def test_engines_see_the_same(knowing, no_gpu):
+    graph = load(knowing, threads=1)
+    assert isinstance(graph, Graph)
+    wanted = load_model(knowing, CPU).moments(WINDOWS)
+    assert wanted.shape == (2, 2, 5 * 128)  # channels of resnet18's second stage
+    np.testing.assert_allclose(graph.moments(WINDOWS), wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_an_inverse_of_what_is_known_is_seen_inverted_and_told(knowing, no_gpu, tmp_path):
@@ -189,8 +190,10 @@ def test_an_inverse_of_what_is_known_is_seen_inverted_and_told(knowing, no_gpu, 
 
 @pytest.mark.parametrize(("given", "polarity"), [("keep", "as it is"), ("invert", "inverted")])
 def test_polarity_is_the_users_where_they_say_so(knowing, no_gpu, tmp_path, given, polarity):
-    ingest_array(tmp_path / "r.tif", 255 - specimen(3))
-    predict(tmp_path / "r.tif", [knowing], tmp_path / "p.tif", threads=1, **SETTINGS | {"polarity": given})  # fmt: skip
+    pixels = specimen(3) if given == "invert" else 255 - specimen(3)
+    ingest_array(tmp_path / "r.tif", pixels)
+    with pytest.warns(PoresegWarning, match="r: looks like no image"):  # seen so
+        predict(tmp_path / "r.tif", [knowing], tmp_path / "p.tif", threads=1, **SETTINGS | {"polarity": given})  # fmt: skip
     assert probabilities(tmp_path / "p.tif")[1] == polarity
 
 
@@ -198,7 +201,7 @@ def test_a_model_that_knows_both_polarities_inverts_neither(folder, no_gpu, tmp_
     model = load_model(folder, CPU)
     for name, pixels in (("dark", specimen(1)), ("bright", 255 - specimen(2)), ("new", 255 - specimen(3))):  # fmt: skip
         ingest_array(tmp_path / f"{name}.tif", pixels)
-    both = replace(model, seen=look_at(model, [tmp_path / "dark.tif", tmp_path / "bright.tif"]))
+    both = replace(model, seen=looks_of(model, [tmp_path / "dark.tif", tmp_path / "bright.tif"]))
     assert not likeness([both], tmp_path / "new.tif").inverted
     dark = replace(model, seen={"dark": both.seen["dark"]})
     assert likeness([dark], tmp_path / "new.tif").inverted
@@ -215,8 +218,62 @@ def test_an_image_unlike_all_that_is_known_is_left_as_it_is_and_told(knowing, no
 def test_a_study_of_one_look_calls_no_image_of_it_strange(knowing, no_gpu, tmp_path):
     ingest_array(tmp_path / "r.tif", specimen(3))
     found = likeness([load(knowing, threads=1)], tmp_path / "r.tif")
-    assert not found.strange
+    assert not found.strange(inverse=False)
     assert not found.inverted
+
+
+@pytest.mark.parametrize(
+    ("found", "inverted"),
+    [
+        (Likeness(0.010, 0.002), True),
+        (Likeness(0.002, 0.010), False),
+        (Likeness(0.005, 0.004), False),  # hardly nearer
+        (Likeness(0.050, 0.010), False),  # much nearer, and strange all the same
+        (None, False),
+    ],
+)
+def test_an_inverse_is_seen_only_where_it_is_familiar_and_much_nearer(found, inverted):
+    assert seen_inverted("auto", found) is inverted
+    assert seen_inverted("invert", found)
+    assert not seen_inverted("keep", found)
+
+
+def test_unlikeness_by_hand():
+    """Two normal distributions: 1 - sqrt(2 s1 s2 / (s1^2 + s2^2)) exp(-(m1 - m2)^2 / 4 (s1^2 + s2^2))."""
+    one = np.array([[0.0, 1.0, 5.0], [1.0, 1.0, 1.0]], np.float32)
+    assert unlike(one, one) == 0
+    wider = np.array([[0.0, 1.0, 5.0], [4.0, 4.0, 4.0]], np.float32)
+    assert unlike(one, wider) == pytest.approx(1 - np.sqrt(4 / 5), abs=0.01)  # but for the floor
+    moved = one + np.array([[2.0], [0.0]], np.float32)
+    assert unlike(one, moved) == pytest.approx(1 - np.exp(-4 / 8), abs=0.01)
+
+
+def test_likeness_over_models_is_the_mean_of_their_nearest(knowing, folder, no_gpu, tmp_path):
+    ingest_array(tmp_path / "r.tif", specimen(3)[:90, :70])  # sides that suit no network
+    model = load_model(knowing, CPU)
+    others = [replace(model, seen={name: model.seen[name]}) for name in ("1", "2")]
+    each = [likeness([other], tmp_path / "r.tif").as_it_is for other in others]
+    assert likeness([*others, load_model(folder, CPU)], tmp_path / "r.tif").as_it_is == pytest.approx(np.mean(each))  # fmt: skip
+    assert likeness([model], tmp_path / "r.tif").as_it_is == pytest.approx(min(each))
+    assert likeness([load_model(folder, CPU)], tmp_path / "r.tif") is None
+
+
+def test_of_a_large_image_the_look_is_that_of_its_specimen(folder, tmp_path):
+    """A frame or a data bar is none of it."""
+    model, draw = load_model(folder, CPU), np.random.default_rng(0)
+    pixels = draw.integers(0, 255, (600, 600), np.uint8)
+    valid = np.zeros(pixels.shape, bool)
+    valid[:300, :300] = True
+    write_raster(tmp_path / "r.tif", pixels, valid=valid, tags={"LOW": 0, "HIGH": 255})
+    with open_raster(tmp_path / "r.tif") as raster:
+        mean, variance = look_of(model, raster)
+        corner = raster.rgb8(Window(0, 0, 256, 256))
+    wanted, square = model.moments(corner[None])[0]
+    np.testing.assert_allclose(mean, wanted, atol=1e-5)
+    np.testing.assert_allclose(variance, square - wanted**2, atol=1e-5)
+    write_raster(tmp_path / "n.tif", pixels, valid=~(valid | ~valid), tags={"LOW": 0, "HIGH": 255})
+    with open_raster(tmp_path / "n.tif") as raster:
+        assert look_of(model, raster) is None
 
 
 def test_what_is_no_specimen_stays_black_in_an_inverse(tmp_path):
@@ -237,7 +294,7 @@ def test_an_encoder_without_batch_norm_has_no_look_and_predicts(no_gpu, tmp_path
     torch.manual_seed(0)
     model = Model(build_network("mit_b0").eval(), CARD)
     ingest_array(tmp_path / "r.tif", specimen(1))
-    assert look_at(model, [tmp_path / "r.tif"]) == {}
+    assert looks_of(model, [tmp_path / "r.tif"]) == {}
     save_model(tmp_path / "m", model)
     predict(tmp_path / "r.tif", [tmp_path / "m"], tmp_path / "p.tif", threads=1, **SETTINGS)
     assert probabilities(tmp_path / "p.tif")[1] == "as it is"

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from poreseg import study as studies
-from poreseg.config import check_params
+from poreseg.config import Params, check_params
 from poreseg.drawn import study as demo
 from poreseg.errors import PoresegError, told_in_one_line
 from poreseg.files import TEMPORARY, read_json, write_json
 from poreseg.metrics import METHODS
 from poreseg.split import split_study
 
+DEMO_STEPS = {"train": 150, "refit": 100}  # at most: drawn pores are soon learned, and people wait
 USER_STUDY = Path("data/raw")
 DEMO_STUDY = Path("data/demo")
 PACKAGE = Path(__file__).parent
@@ -51,6 +52,8 @@ class Plan:
         _check_encoder_file(self.params.encoder.file)
         _check_start(self.params.train.start)
         self.is_demo = folder.resolve() == DEMO_STUDY.resolve()
+        if self.is_demo:
+            self.params = _in_minutes(self.params)
         samples = demo.samples(DEMO_STUDY) if self.is_demo else studies.read_study(folder)
         self.study = split_study(samples, folder, **self.params.split.model_dump())
 
@@ -60,8 +63,6 @@ class Plan:
         Where training starts is no keyword of its function but an input, see `start`.
         """
         section: dict[str, Any] = getattr(self.params, verb).model_dump(mode="json")
-        if self.is_demo and verb in demo.STEPS:
-            section["steps"] = min(section["steps"], demo.STEPS[verb])
         return {key: value for key, value in section.items() if key != "start"}
 
     def at(self, path: str) -> str:
@@ -114,6 +115,16 @@ class Plan:
     def split_table(self) -> list[list[Any]]:
         """Image, role and held-out fold of every labelled image."""
         return [[s.name, s.role, s.fold] for s in self.study.samples if s.labels]
+
+
+def _in_minutes(params: Params) -> Params:
+    """Params for the demo study: fewer steps."""
+    capped = {
+        verb: section.model_copy(update={"steps": min(section.steps, DEMO_STEPS[verb])})
+        for verb in DEMO_STEPS
+        for section in [getattr(params, verb)]
+    }
+    return params.model_copy(update=capped)
 
 
 def _check_apart(study: Path, results: Path) -> None:

@@ -16,7 +16,6 @@ from poreseg.labels.label import Grid
 from poreseg.labels.write import write_label
 from poreseg.study import Sample, list_samples
 
-STEPS = {"train": 200, "refit": 60}  # at most: drawn pores are soon learned (IoU 0.9)
 FORMS = {
     "patches": fields.patches, "ellipses": fields.ellipses, "bubbles": fields.bubbles,
     "gaps": fields.gaps, "cracks": fields.cracks,

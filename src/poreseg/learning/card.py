@@ -12,7 +12,7 @@ from poreseg.files import read_json
 
 CARD = "poreseg.json"
 GRAPH = "model.onnx"  # the same network, with its preprocessing, for machines without torch
-LOOKS = "looks.safetensors"  # how the images that it has learned from look to its first layers
+LOOKS = "looks.safetensors"  # how the images that it has learned from look to its middle layers
 
 
 def read_card(folder: Path | str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def read_card(folder: Path | str) -> dict[str, Any]:
 
 
 def read_looks(folder: Path | str) -> dict[str, NDArray[np.float32]]:
-    """The look (2, C) of each image that a model has learned from, see `poreseg.learning.looks`.
+    """Looks (2, C), by image, of what a model has learned from, see `poreseg.learning.looks`.
 
     Empty for a model that has learned from no images, or whose encoder has no batch norm.
     """

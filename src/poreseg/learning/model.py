@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from poreseg.errors import PoresegError, warn
 from poreseg.files import whole, write_json
 from poreseg.learning.card import CARD, GRAPH, LOOKS, read_card, read_looks
+from poreseg.learning.moments import MiddleLayers
 
 OPSET = 18  # of ONNX; read by all runtimes since 2023
 EVEN = 0.5  # as likely pore as matrix; no temperature moves it
@@ -26,7 +27,6 @@ EVEN = 0.5  # as likely pore as matrix; no temperature moves it
 # (Lipton et al. 2014, "Optimal thresholding of classifiers to maximize F1 measure"). With
 # few images 0.8 is what new specimens come to.
 THRESHOLD = 0.4
-FIRST = 6  # batch norms that say how an image looks; further on they say what is in it
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,20 @@ class Model:
             found = torch.sigmoid(self.network(images).float())
         return found[:, 0].cpu().numpy()
 
-    def looks(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Moments (N, 2, C) of the first layers over windows (N, H, W, 3), see `_FirstLayers`."""
-        first = _FirstLayers(self.network)
-        if not first.there:
+    def moments(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Mean and mean square (N, 2, C) of the middle layers' channels over windows (N, H, W, 3).
+
+        Without channels (C is 0) where the encoder has no batch norm.
+        """
+        middle = MiddleLayers(self.network)
+        if not middle.there:
             return np.zeros((len(windows), 2, 0), np.float32)
         try:
             with torch.inference_mode():
                 self.network.encoder(self._images(windows))  # type: ignore[operator]
-            return first.moments().cpu().numpy()
+            return middle.moments().cpu().numpy()
         finally:
-            first.forget()
+            middle.forget()
 
     def _images(self, windows: NDArray[np.uint8]) -> Tensor:
         device = next(self.network.parameters()).device
@@ -67,58 +70,32 @@ class Model:
         return normalise(pixels.permute(0, 3, 1, 2), self.card["mean"], self.card["std"])
 
 
-class _FirstLayers:
-    """Listens to what comes into the first batch norms of a network's encoder."""
-
-    def __init__(self, network: nn.Module) -> None:
-        parts = network.encoder.modules()  # type: ignore[union-attr]
-        norms = [part for part in parts if isinstance(part, nn.BatchNorm2d)][:FIRST]
-        self.there = bool(norms)
-        self._heard: list[Tensor] = []
-        self._hooks = [norm.register_forward_pre_hook(self._hear) for norm in norms]
-
-    def _hear(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        values = inputs[0].float()
-        self._heard.append(torch.stack([values.mean((2, 3)), (values**2).mean((2, 3))], dim=1))
-
-    def moments(self) -> Tensor:
-        """Mean and mean square (N, 2, C) of each channel over the pixels that were last seen."""
-        found = torch.cat(self._heard, dim=2)
-        self._heard.clear()
-        return found
-
-    def forget(self) -> None:
-        """Listen no more."""
-        for hook in self._hooks:
-            hook.remove()
-
-
 class _FromPixels(nn.Module):
-    """A model from windows (N, H, W, 3) uint8 to probabilities (N, H, W) and looks, as one graph."""
+    """A model from windows (N, H, W, 3) uint8 to probabilities (N, H, W), as one graph; and to moments."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, moments: bool) -> None:
         super().__init__()
         self.network, self.card = model.network, model.card
-        self.first = _FirstLayers(self.network)
+        self.middle = MiddleLayers(self.network) if moments else None
 
     def forward(self, windows: Tensor) -> tuple[Tensor, ...]:
         images = normalise(windows.permute(0, 3, 1, 2), self.card["mean"], self.card["std"])
         probabilities = torch.sigmoid(self.network(images))[:, 0]
-        return (probabilities, self.first.moments()) if self.first.there else (probabilities,)
+        return (probabilities, self.middle.moments()) if self.middle else (probabilities,)
 
 
-def export_onnx(model: Model, path: Path | str) -> None:
+def export_onnx(model: Model, path: Path | str, *, moments: bool = False) -> None:
     """Write a model as ONNX in fp32, with its preprocessing inside.
 
     Input `windows`: (N, H, W, 3) uint8, RGB between the raster's black and white; H and W
-    are multiples of 32. Outputs `probabilities`: (N, H, W) float32, and, of an encoder with
-    batch norm, `looks`: (N, 2, C) float32, see `Model.looks`.
+    are multiples of 32. Output `probabilities`: (N, H, W) float32. With `moments`, which an
+    encoder without batch norm has not, a second one: (N, 2, C) float32, see `Model.moments`.
     """
     windows = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     axes = {0: "n", 1: "height", 2: "width"}
+    outputs = {"probabilities": axes} | ({"moments": {0: "n"}} if moments else {})
     network = copy.deepcopy(model.network).cpu().float()
-    graph = _FromPixels(Model(network, model.card)).eval()
-    outputs = {"probabilities": axes} | ({"looks": {0: "n"}} if graph.first.there else {})
+    graph = _FromPixels(Model(network, model.card), moments=moments).eval()
     with whole(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
@@ -217,7 +194,7 @@ def save_model(folder: Path, model: Model) -> None:
     if model.seen:
         save_file(dict(model.seen), folder / LOOKS)
     try:
-        export_onnx(model, folder / GRAPH)
+        export_onnx(model, folder / GRAPH, moments=bool(model.seen))
     except (
         Exception
     ) as error:  # no encoder of smp's is known to fail; a training is not lost for it

@@ -29,13 +29,13 @@ class Predictor(Protocol):
 
     @property
     def seen(self) -> Mapping[str, NDArray[np.float32]]:
-        """Looks of the images that it has learned from, see `poreseg.learning.looks`."""
+        """Looks, by image, of what it has learned from, see `poreseg.learning.looks`."""
 
     def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pore probabilities (N, H, W) of windows (N, H, W, 3); H and W are multiples of 32."""
 
-    def looks(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Mean and mean square (N, 2, C) of its first layers' channels over windows (N, H, W, 3)."""
+    def moments(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Mean and mean square (N, 2, C) of its middle layers' channels over windows (N, H, W, 3)."""
 
 
 def views(tta: str, height: int, width: int) -> tuple[list[Corner], bool]:

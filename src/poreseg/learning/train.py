@@ -15,7 +15,7 @@ from poreseg.learning.augment import load_pipeline
 from poreseg.learning.calibrate import apply_temperature, calibrate
 from poreseg.learning.card import CARD, read_card
 from poreseg.learning.dataset import Crops, by_name
-from poreseg.learning.looks import Look, look_of
+from poreseg.learning.looks import looks_of
 from poreseg.learning.loop import Recipe, fit
 from poreseg.learning.model import EVEN, THRESHOLD, Model, load_model, save_model, start_network
 from poreseg.learning.sliding import predict_raster
@@ -25,7 +25,6 @@ from poreseg.tables import read_table, write_table
 from poreseg.tracking import Silent
 
 VALIDATION = {"window": 512, "overlap": 64, "batch": 4, "tta": "none"}
-LOOKED_AT = 200  # images
 Labelled = tuple[Path, Path]  # raster and label of an image
 
 
@@ -127,10 +126,10 @@ def train(
         card["temperature"], card["threshold"] = found
     else:
         apply_temperature(network, card["temperature"])
+    seen = looks_of(Model(network, card), [raster_of[name] for name in card["images"]])
     network.cpu()
 
     # keep
-    seen = look_at(Model(network, card), [raster_of[name] for name in card["images"]])
     with whole(model) as folder:
         save_model(folder, Model(network, card, seen=seen))
     write_table(history, learned.table)
@@ -153,17 +152,6 @@ def _check_start(start: Path | str, encoder_card: Path | str) -> None:
             f"train.start: the model in {Path(start).parent} has the encoder {had['name']}, this build "
             f"{wanted['name']}; name that one in encoder.name, or start from encoder"
         )
-
-
-def look_at(model: Model, rasters: Sequence[Path]) -> dict[str, Look]:
-    """Looks, by image, of what a model has learned from; of more than `LOOKED_AT` an even choice."""
-    found = {}
-    for path in rasters[:: -(-len(rasters) // LOOKED_AT)]:
-        with open_raster(path) as raster:
-            look = look_of(model, raster)
-        if look.size:  # an encoder without batch norm has none
-            found[path.stem] = look
-    return found
 
 
 def validate(model: Model, images: Sequence[Labelled]) -> dict[str, float | None]:

@@ -31,16 +31,16 @@ class Graph:
             raise PoresegError(
                 f"{folder}: {GRAPH} cannot be read ({error}); train it again"
             ) from None
-        self._for = lru_cache(maxsize=2)(self._compiled)
+        self._for = lru_cache(maxsize=3)(self._compiled)
 
     def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pore probabilities (N, H, W) of windows (N, H, W, 3); H and W are multiples of 32."""
         found: NDArray[np.float32] = self._for("probabilities", windows.shape)(windows)[0]
         return found.copy()  # the next call writes over it
 
-    def looks(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Moments (N, 2, C) of the first layers, as `Model.looks`; in fp32, for they are subtracted."""
-        found: NDArray[np.float32] = self._for("looks", windows.shape, "f32")(windows)[0]
+    def moments(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As `Model.moments`; in fp32, for they are subtracted."""
+        found: NDArray[np.float32] = self._for("moments", windows.shape, "f32")(windows)[0]
         return found.copy()
 
     def _compiled(self, output: str, shape: tuple[int, ...], precision: str | None = None) -> Any:

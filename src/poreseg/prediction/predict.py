@@ -10,9 +10,9 @@ from tqdm import tqdm
 from poreseg.errors import warn
 from poreseg.images.raster import new_raster, open_raster, to_rasterio
 from poreseg.images.windows import Window
-from poreseg.learning.looks import likeness
 from poreseg.learning.sliding import Predictor, predict_strips
 from poreseg.prediction.engine import load
+from poreseg.prediction.likeness import likeness, seen_inverted
 
 LEVELS = 4096  # of probability: finer ones are noise of bf16, and treble the file
 LINEAGE = ("git_commit", "data_hash", "params_hash", "mlflow_run_id")
@@ -61,26 +61,28 @@ def predict_with(
     `out` is a GeoTIFF of float32 in 0..1 on the raster's grid, NaN where there is no
     specimen; with `spread`, a second band is the standard deviation over models and views.
     Its tags carry the models' lineage and threshold, and whether they saw the raster as it is
-    or inverted: with `polarity` "keep", "invert", or "auto", see `Likeness`.
+    or inverted (POLARITY: `polarity` is "keep", "invert" or "auto"), and whether it looks like
+    no image of training (STRANGE), see `Likeness`.
     """
     name, found = Path(raster).stem, likeness(models, raster)
-    inverse = polarity == "invert" or (polarity == "auto" and found is not None and found.inverted)
+    inverse = seen_inverted(polarity, found)
+    strange = found is not None and found.strange(inverse=inverse)
     if inverse and polarity == "auto":
         warn(
             f"{name}: its inverse looks like the images that the model has learned from, so the "
             "model saw it with bright and dark exchanged (predict.polarity: keep, to have it seen as it is)"
         )
-    if found is not None and found.strange:
+    if strange:
         warn(f"{name}: looks like no image that the model has learned from; look at its pores, and outline some for training")  # fmt: skip
     tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
     tags["THRESHOLD"] = str(float(np.mean([model.card["threshold"] for model in models])))
     tags["POLARITY"] = "inverted" if inverse else "as it is"
-    tags["STRANGE"] = "" if found is None else str(found.strange).lower()
+    tags["STRANGE"] = str(strange).lower()
     with open_raster(raster) as source:
         if source.pixel_size_um:
             tags["PIXEL_SIZE_UM"] = str(source.pixel_size_um)
         shape = (1 + spread, source.height, source.width)
-        bar = tqdm(desc=Path(raster).stem, unit="px", unit_scale=True, mininterval=2)
+        bar = tqdm(desc=name, unit="px", unit_scale=True, mininterval=2)
         with bar, new_raster(out, shape, np.float32, nodata=np.nan, crs=source.crs,
                              transform=source.transform, tags=tags) as target:  # fmt: skip
             for row, values in predict_strips(

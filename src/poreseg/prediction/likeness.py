@@ -1,0 +1,72 @@
+"""Likeness: whether an image, or its inverse, is like those that a model has learned from.
+
+One instrument draws pores dark, another bright; a network that has learned dark pores finds
+no bright ones. It need not learn both: its middle layers show whether an image looks like one
+that it has learned from, or whether its inverse does, or neither.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from poreseg.images.raster import open_raster
+from poreseg.learning.looks import Look, look_of
+from poreseg.learning.sliding import Predictor
+
+# Unlikeness, measured with tf_efficientnet_lite0 (docs/accuracy.md): new images of known materials
+# are below 0.0075 but for odd ones, and their inverses are mostly twice as unlike; images of other
+# materials are above 0.0079, most above 0.010, either way.
+FAMILIAR, NEARER = 0.0075, 0.8
+FLOOR = 1e-4  # of a mean variance: a channel that is silent in both says nothing
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How unlike a raster is to the nearest image that models have learned from, and its inverse."""
+
+    as_it_is: float
+    inverse: float
+
+    @property
+    def inverted(self) -> bool:
+        """Whether its inverse is familiar, and decidedly more so than it is itself."""
+        return self.inverse <= FAMILIAR and self.inverse < NEARER * self.as_it_is
+
+    def strange(self, *, inverse: bool) -> bool:
+        """Whether it looks like no image that the models know, seen in this way."""
+        return (self.inverse if inverse else self.as_it_is) > FAMILIAR
+
+
+def likeness(models: Sequence[Predictor], path: Path | str) -> Likeness | None:
+    """Compare a raster with what models have learned from; the mean over models.
+
+    Of each model the nearest image counts, so that a study may hold both polarities. None
+    where nothing is known of the models' images, or the raster shows no specimen.
+    """
+    found = []
+    with open_raster(path) as raster:
+        for model in (model for model in models if model.seen):
+            looks = [look_of(model, raster, inverse=inverse) for inverse in (False, True)]
+            found.append([min(unlike(look, known) for known in model.seen.values())
+                          for look in looks if look is not None])  # fmt: skip
+    return Likeness(*map(float, np.mean(found, axis=0))) if any(found) else None
+
+
+def seen_inverted(polarity: str, found: Likeness | None) -> bool:
+    """Whether models are to see a raster inverted, by `predict.polarity` of params.yaml."""
+    return polarity == "invert" or (polarity == "auto" and found is not None and found.inverted)
+
+
+def unlike(one: Look, other: Look) -> float:
+    """How little two looks have in common: 0 is nothing but the same, 1 is nothing in common.
+
+    Median over the channels of the squared Hellinger distance of normal distributions. The
+    median, because a few channels differ between any two images.
+    """
+    (mean, variance), (mean_other, variance_other) = one, other
+    floor = FLOOR * (variance.mean() + variance_other.mean()) / 2
+    a, b = np.maximum(variance, 0) + floor, np.maximum(variance_other, 0) + floor
+    shared = np.sqrt(2 * np.sqrt(a * b) / (a + b)) * np.exp(-((mean - mean_other) ** 2) / (4 * (a + b)))  # fmt: skip
+    return float(np.median(1 - shared))
