@@ -20,7 +20,7 @@ from poreseg.files import TEMPORARY, read_json, write_json
 from poreseg.metrics import METHODS
 from poreseg.split import split_study
 
-DEMO_STEPS = {"train": 150, "refit": 100}  # at most: drawn pores are soon learned, and people wait
+DEMO_STEPS = {"train": 150, "refit": 100}  # at most: people wait for the demo study, and it is easy
 USER_STUDY = Path("data/raw")
 DEMO_STUDY = Path("data/demo")
 PACKAGE = Path(__file__).parent
