@@ -119,11 +119,10 @@ class Plan:
 
 def _in_minutes(params: Params) -> Params:
     """Params for the demo study: fewer steps."""
-    capped = {
-        verb: section.model_copy(update={"steps": min(section.steps, DEMO_STEPS[verb])})
-        for verb in DEMO_STEPS
-        for section in [getattr(params, verb)]
-    }
+    capped = {}
+    for verb, most in DEMO_STEPS.items():
+        section = getattr(params, verb)
+        capped[verb] = section.model_copy(update={"steps": min(section.steps, most)})
     return params.model_copy(update=capped)
 
 

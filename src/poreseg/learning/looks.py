@@ -23,7 +23,9 @@ def look_of(model: Predictor, raster: Raster, *, inverse: bool = False) -> Look 
     rows, cols = (_spread(length) for length in (raster.height, raster.width))
     windows = [Window(row, col, SIDE, SIDE).inside(raster.height, raster.width) for row in rows for col in cols]  # fmt: skip
     shares = [raster.valid(window).mean() for window in windows]
-    chosen = [window for window, share in zip(windows, shares, strict=True) if share and share >= max(shares)]  # fmt: skip
+    # a frame or a data bar is no look: windows full of specimen count, where there are some
+    most = max(shares)
+    chosen = [window for window, share in zip(windows, shares, strict=True) if share == most > 0]
     if not chosen:
         return None
     pixels = np.stack([_whole(raster.rgb8(window, inverse=inverse)) for window in chosen])

@@ -31,6 +31,7 @@ class Graph:
             raise PoresegError(
                 f"{folder}: {GRAPH} cannot be read ({error}); train it again"
             ) from None
+        # windows as they are, transposed, and those of the look
         self._for = lru_cache(maxsize=3)(self._compiled)
 
     def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
