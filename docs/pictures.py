@@ -17,7 +17,7 @@ from poreseg.drawn.study import samples
 from poreseg.images.raster import open_raster
 from poreseg.prediction.segment import paint
 
-SHOWN = ["section-4", "sem-5", "photo-4", "ct-3"]  # one test image of each look
+SHOWN = ["section-4", "sem-5", "photo-4", "ct-3"]  # one test image of each modality
 SIDE = 300  # px
 
 

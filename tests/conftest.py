@@ -43,7 +43,7 @@ def ingest_array(raster: Path, pixels: NDArray[Any], **place: Any) -> None:
 
 
 def small_specimens() -> list[Specimen]:
-    """Six specimens of four looks, two of them for test."""
+    """Six specimens of four modalities, two of them for test."""
     shrink = [(s, SMALL[s.name]) for s in SPECIMENS if s.name in SMALL]
     return [
         replace(s, height=height, width=width, forms=(("ellipses", 0.2, 12.0),))

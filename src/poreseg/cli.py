@@ -212,7 +212,7 @@ def export(
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to draw it in.")] = Path("data/demo"),
 ) -> None:
-    """Draw the demo study: 17 specimens of four looks with exact labels in three formats."""
+    """Draw the demo study: 17 specimens of four modalities with exact labels in three formats."""
     from poreseg.drawn.study import draw_study
 
     if folder.exists() and any(folder.iterdir()) and not (folder / "samples.csv").is_file():

@@ -1,4 +1,4 @@
-"""Specimens of any look, each another: what a network can learn about pores before it sees an image.
+"""Specimens of any appearance, each another: what a network can learn about pores before it sees an image.
 
 Everything that a microscope, a camera or a material may change is drawn at random (domain
 randomisation, Tobin et al. 2017); only what makes a pore a pore stays: a hole of some shape

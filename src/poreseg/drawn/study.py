@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from poreseg.drawn import fields
-from poreseg.drawn.looks import LOOKS, core
+from poreseg.drawn.modalities import MODALITIES, core
 from poreseg.files import whole, write_text
 from poreseg.labels.label import Grid
 from poreseg.labels.write import write_label
@@ -30,7 +30,7 @@ class Specimen:
     """
 
     name: str
-    look: str
+    modality: str
     height: int
     width: int
     forms: tuple[tuple[str, float, float], ...]
@@ -53,10 +53,10 @@ class Specimen:
 
 
 def _specimens() -> tuple[Specimen, ...]:
-    section = {"look": "section", "image": ".tif", "label": ".geojson"}
-    sem = {"look": "sem", "image": ".png", "label": ".png", "pixel_size_um": 0.25}
-    photo = {"look": "photo", "image": ".jpg", "label": ".json"}
-    ct = {"look": "ct", "image": ".tif", "label": ".png", "bits": 16, "pixel_size_um": 4.0}
+    section = {"modality": "section", "image": ".tif", "label": ".geojson"}
+    sem = {"modality": "sem", "image": ".png", "label": ".png", "pixel_size_um": 0.25}
+    photo = {"modality": "photo", "image": ".jpg", "label": ".json"}
+    ct = {"modality": "ct", "image": ".tif", "label": ".png", "bits": 16, "pixel_size_um": 4.0}
     table: list[
         tuple[str, dict[str, Any], int, int, tuple[tuple[str, float, float], ...], str, str]
     ] = [
@@ -145,10 +145,10 @@ def draw(specimen: Specimen) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     for form, porosity, scale in specimen.forms:
         pore |= FORMS[form](generator, shape, porosity, scale)
     label = pore.astype(np.uint8)
-    if specimen.look == "ct":
+    if specimen.modality == "ct":
         pore &= core(shape)
         label[~core(shape)] = 255
-    return LOOKS[specimen.look](generator, pore), label
+    return MODALITIES[specimen.modality](generator, pore), label
 
 
 def save_image(path: Path, image: NDArray[np.float32], bits: int) -> None:

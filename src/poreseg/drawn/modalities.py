@@ -1,6 +1,6 @@
-"""How pores look: four ways of imaging, each with dark things that are no pores.
+"""Four ways of imaging pores, each with dark things that are no pores.
 
-A look takes the pores (H, W) and gives the image, float in 0..1, (H, W) or (H, W, 3).
+A modality takes the pores (H, W) and gives the image, float in 0..1, (H, W) or (H, W, 3).
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from scipy import ndimage
 from poreseg.drawn.fields import Field, Mask, grains, smooth_noise, top_share
 
 Values = NDArray[np.floating]
-Look = Callable[[np.random.Generator, Mask], NDArray[np.float32]]
+Modality = Callable[[np.random.Generator, Mask], NDArray[np.float32]]
 
 
 def section(draw: np.random.Generator, pore: Mask) -> NDArray[np.float32]:
@@ -124,4 +124,4 @@ def _finish(
     return np.clip(noisy, 0, 1).astype(np.float32)
 
 
-LOOKS: dict[str, Look] = {"section": section, "sem": sem, "photo": photo, "ct": ct}
+MODALITIES: dict[str, Modality] = {"section": section, "sem": sem, "photo": photo, "ct": ct}
