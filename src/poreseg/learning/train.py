@@ -16,7 +16,7 @@ from poreseg.learning.calibrate import apply_temperature, calibrate
 from poreseg.learning.card import CARD, read_card
 from poreseg.learning.dataset import Crops, by_name
 from poreseg.learning.looks import looks_of
-from poreseg.learning.loop import Recipe, fit
+from poreseg.learning.loop import Learned, Recipe, fit
 from poreseg.learning.model import EVEN, THRESHOLD, Model, load_model, save_model, start_network
 from poreseg.learning.sliding import predict_raster
 from poreseg.lineage import data_hash, git_commit
@@ -76,29 +76,26 @@ def train(
     _check_start(start, encoder_card)
     number = seed + (1000 if fold is None else fold)  # other crops in each training
     settings = {**recipe, "pore_share": pore_share, "seed": seed, "fold": fold}
+    augment, encoder = read_json(pipeline), read_json(encoder_card)
 
     # data
     raster_of, label_of = by_name(rasters), by_name(labels)
     table = read_table(tiles)
     table = table[table["role"] != "test"]
     held_out = table["fold"] == fold
-    validating = sorted(table[held_out]["image"].unique())
-    used = sorted(table["image"].unique())
-    augment, encoder = read_json(pipeline), read_json(encoder_card)
-    card: dict[str, Any] = {
-        "encoder": encoder, "mean": encoder["mean"], "std": encoder["std"],
-        "threshold": THRESHOLD, "temperature": 1.0, "validation_iou": None,
-        "fold": fold, "images": sorted(table[~held_out]["image"].unique()), "validation_images": validating,
-        "git_commit": git_commit(), "data_hash": data_hash([p[n] for n in used for p in (raster_of, label_of)]),
-        "params_hash": digest([settings, augment, sha256(start)]), "mlflow_run_id": tracker.run_id,
-    }  # fmt: skip
-    with open_raster(raster_of[used[0]]) as raster:  # how new images are to be stretched
-        card |= {
-            key: float(raster.tags[key.upper()]) for key in ("low_percentile", "high_percentile")
-        }
+    learned_from, validating = (sorted(table[rows]["image"].unique()) for rows in (~held_out, held_out))  # fmt: skip
     crops = Crops(table[~held_out], raster_of, label_of, load_pipeline(pipeline),
                   length=pace.steps * pace.batch, pore_share=pore_share, seed=number)  # fmt: skip
     judged_by = [(raster_of[name], label_of[name]) for name in validating]
+    used = sorted({*learned_from, *validating})
+    card: dict[str, Any] = {
+        "encoder": encoder, "mean": encoder["mean"], "std": encoder["std"],
+        "threshold": THRESHOLD, "temperature": 1.0, "validation_iou": None,
+        "fold": fold, "images": learned_from, "validation_images": validating,
+        "git_commit": git_commit(), "data_hash": data_hash([p[n] for n in used for p in (raster_of, label_of)]),
+        "params_hash": digest([settings, augment, sha256(start)]), "mlflow_run_id": tracker.run_id,
+        **_stretch(raster_of[used[0]]),
+    }  # fmt: skip
 
     # network
     torch.manual_seed(number)
@@ -126,20 +123,31 @@ def train(
         card["temperature"], card["threshold"] = found
     else:
         apply_temperature(network, card["temperature"])
-    seen = looks_of(Model(network, card), [raster_of[name] for name in card["images"]])
+    seen = looks_of(Model(network, card), [raster_of[name] for name in learned_from])
     network.cpu()
 
     # keep
     with whole(model) as folder:
         save_model(folder, Model(network, card, seen=seen))
     write_table(history, learned.table)
+    _track(tracker, card, learned, model)
+    shutil.rmtree(store, ignore_errors=True)
+
+
+def _stretch(raster: Path) -> dict[str, float]:
+    """Percentiles by which an image was stretched, and new ones are to be."""
+    with open_raster(raster) as source:
+        return {key: float(source.tags[key.upper()]) for key in ("low_percentile", "high_percentile")}  # fmt: skip
+
+
+def _track(tracker: Silent, card: dict[str, Any], learned: Learned, model: Path | str) -> None:
+    """Tell the tracker what came out, and give it the model."""
     tracker.params({"precision_used": learned.precision, "device": learned.device})
     tracker.tags({key: card[key] for key in ("git_commit", "data_hash", "params_hash")})
-    tracker.tags({"encoder": encoder["name"], "encoder_weights": encoder["source"]})
+    tracker.tags({"encoder": card["encoder"]["name"], "encoder_weights": card["encoder"]["source"]})
     tracker.metrics({"best_validation_iou": card["validation_iou"]})
     plain = load_model(model, torch.device("cpu")).network
     tracker.model(plain, torch.zeros(1, 3, 64, 64).numpy())
-    shutil.rmtree(store, ignore_errors=True)
 
 
 def _check_start(start: Path | str, encoder_card: Path | str) -> None:
