@@ -93,6 +93,20 @@ def test_the_demo_study_takes_fewer_steps_and_other_studies_those_of_the_params(
     assert Plan(content | {"study": "data/demo"}).settings("train")["steps"] == 3
 
 
+def test_what_is_not_refitted_learns_for_as_long(tiny_study, tmp_path):
+    def steps(**changes):
+        content = params()
+        for section, values in changes.items():
+            content[section] |= values
+        plan = Plan(content | {"study": str(tiny_study), "results": str(tmp_path)})
+        return plan.settings("train")["steps"], plan.refits
+
+    train, refit = (params()[verb]["steps"] for verb in ("train", "refit"))
+    assert steps() == (train, True)
+    assert steps(split={"folds": 2}) == (train + refit, False)
+    assert steps(split={"folds": 2}, refit={"steps": 0}) == (train, False)
+
+
 def test_a_missing_key_is_named():
     content = params()
     del content["tile"]["size"]

@@ -56,6 +56,8 @@ class Plan:
             self.params = _in_minutes(self.params)
         samples = demo.samples(DEMO_STUDY) if self.is_demo else studies.read_study(folder)
         self.study = split_study(samples, folder, **self.params.split.model_dump())
+        if not self.refits:
+            self.params = _without_refit(self.params)
 
     def settings(self, verb: str) -> dict[str, Any]:
         """The params of one verb alone, so that another verb's knob reruns nothing here.
@@ -124,6 +126,16 @@ def _in_minutes(params: Params) -> Params:
         section = getattr(params, verb)
         capped[verb] = section.model_copy(update={"steps": min(section.steps, most)})
     return params.model_copy(update=capped)
+
+
+def _without_refit(params: Params) -> Params:
+    """Params for a build that refits nothing: its training takes those steps as well.
+
+    So folds learn as much as the one model does that is refitted, which few images need.
+    """
+    train = params.train.model_copy(update={"steps": params.train.steps + params.refit.steps})
+    refit = params.refit.model_copy(update={"steps": 0})
+    return params.model_copy(update={"train": train, "refit": refit})
 
 
 def _check_apart(study: Path, results: Path) -> None:
