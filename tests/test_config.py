@@ -1,6 +1,7 @@
 """params.yaml is checked, and it and the functions agree."""
 
 import inspect
+import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from poreseg.images import ingest, tiles
 from poreseg.labels import rasterise
 from poreseg.learning import augment, encoder, pretrain, train
 from poreseg.learning.loop import Recipe
-from poreseg.plan import DEMO_STEPS, Plan
+from poreseg.plan import DEMO_STEPS, Plan, summary
 from poreseg.prediction import predict, segment
 from poreseg.split import split_study
 
@@ -105,6 +106,20 @@ def test_what_is_not_refitted_learns_for_as_long(tiny_study, tmp_path):
     assert steps() == (train, True)
     assert steps(split={"folds": 2}) == (train + refit, False)
     assert steps(split={"folds": 2}, refit={"steps": 0}) == (train, False)
+
+
+def test_the_summary_has_a_line_for_each_role_that_has_images(tmp_path):
+    def score(images, iou, interval):
+        return {"images": images, "iou_mean": iou, "iou_ci95": interval}
+
+    folds = {"train": score(0, None, None), "validation": score(11, 0.714, [0.66, 0.75]),
+             "test": score(0, None, None), "baselines": {}}  # fmt: skip
+    (tmp_path / "metrics.json").write_text(json.dumps(folds))
+    lines = [line.split(maxsplit=2) for line in summary(tmp_path).splitlines() if "IoU" in line]
+    assert [(iou, role) for _, iou, role in lines] == [
+        ("0.71", "validation, mean of 11 images (95 % interval 0.66 to 0.75)"),
+        ("none", "test, mean of 0 images"),  # which a user ought to know
+    ]
 
 
 def test_a_missing_key_is_named():

@@ -241,7 +241,7 @@ def finish(plan: Plan) -> None:
 
 
 def summary(results: Path | str) -> str:
-    """Where the page, the masks and the scores are, and the IoU, in four lines."""
+    """Where the page, the masks and the scores are, and the IoU by role, a line each."""
     results = Path(results)
     metrics = results / "metrics.json"
     if not metrics.is_file():
@@ -250,7 +250,8 @@ def summary(results: Path | str) -> str:
     lines = [f"  page   {results / 'report' / 'index.html'}"]
     lines += [f"  masks  {results / 'masks'}/  (pores in blue: {results / 'overlays'}/)"]
     for role in ("train", "validation", "test"):
-        lines.append(f"  {_score_line(role, scores[role])}")
+        if scores[role]["images"] or role == "test":  # that none judge is worth a line
+            lines.append(f"  {_score_line(role, scores[role])}")
     beside = [
         f"{METHODS[method]} {_figure(found['test']['iou_mean'])}"
         for method, found in scores["baselines"].items()
