@@ -32,7 +32,7 @@ from poreseg.learning.calibrate import (
     calibrate,
     fit_temperature,
 )  # fmt: skip
-from poreseg.learning.dataset import Crops, read_square
+from poreseg.learning.dataset import Crops, Drawn, WithDrawn, read_square
 from poreseg.learning.encoder import PACKAGED, prepare_encoder, read_weights, smp_name
 from poreseg.learning.loop import schedule
 from poreseg.learning.losses import SMOOTH_PX, dice_and_bce
@@ -482,7 +482,7 @@ def trained(specimen):
             specimen / "p.json", specimen / "card.json", more.pop("start", specimen / "w.safetensors"),
             specimen / folder / "model", specimen / folder / "history.csv",
             checkpoints=specimen / folder / "checkpoints", threads=1, tracker=tracker, batch=2,
-            pore_share=0.5, encoder_rate=1.0, weight_decay=0.0, warmup=0.1,
+            pore_share=0.5, drawn=0.25, encoder_rate=1.0, weight_decay=0.0, warmup=0.1,
             validate_every=2, precision="32-true", workers=0, seed=1,
             **{"steps": 6, "minutes": 60, "patience": 99, "fold": 0, "learning_rate": 1e-3, "ema": 0.5} | more,
         )  # fmt: skip
@@ -658,6 +658,43 @@ def test_drawn_pores_can_be_seen():
     assert 0.02 < np.mean(porosity) < 0.3
     assert np.median(apart) > 0.2
     assert np.quantile(apart, 0.1) > 0.05
+
+
+class Numbers:
+    """In place of crops or specimens: image and label of one index are 10 times it, and 0..3."""
+
+    def __init__(self, base):
+        self.base = base
+
+    def __getitem__(self, index):
+        label = torch.arange(4, dtype=torch.uint8).view(2, 2) + self.base + 10 * index
+        return label.expand(3, 2, 2), label
+
+
+@pytest.mark.parametrize("share", [0, 0.25, 0.1, 1])
+def test_an_even_share_of_what_is_learned_from_is_drawn(share):
+    items = WithDrawn(Numbers(0), Numbers(5), share)
+    drawn = [bool(items[index][1].min() % 10) for index in range(20)]
+    assert sum(drawn) == 20 * share
+    assert [sum(drawn[start : start + 10]) for start in (0, 10)] == pytest.approx([10 * share] * 2, abs=0.5)  # fmt: skip
+    assert all(items[i][1].min() == 10 * i for i in range(20) if not drawn[i])
+
+
+def test_specimens_come_again_turned_and_with_their_labels(monkeypatch):
+    monkeypatch.setattr("poreseg.learning.dataset.SPECIMENS", 2)
+    items = WithDrawn(Numbers(0), Numbers(5), 1)
+    met = [items[index] for index in range(18)]
+    assert all((image == label).all() for image, label in met)
+    assert [int(label.min()) for _, label in met[:4]] == [5, 15, 5, 15]
+    ways = {tuple(label.flatten().tolist()) for _, label in met[::2]}
+    assert len(ways) == 8  # of nine; then from the start
+    assert torch.equal(met[0][1], met[16][1])
+
+
+def test_drawn_specimens_are_of_the_size_that_is_asked_for():
+    image, label = Drawn(side=64, seed=1)[0]
+    assert (image.shape, label.shape) == ((3, 64, 64), (64, 64))
+    assert not torch.equal(image, Drawn(side=64, seed=2)[0][0])
 
 
 def test_what_was_learned_from_drawn_specimens_is_kept(tmp_path, monkeypatch):

@@ -87,6 +87,7 @@ class Train(Section):
     minutes: Annotated[float, Field(gt=0)]
     batch: Positive
     pore_share: Fraction
+    drawn: Fraction
     learning_rate: Annotated[float, Field(gt=0)]
     encoder_rate: Annotated[float, Field(ge=0)]
     weight_decay: Annotated[float, Field(ge=0)]

@@ -1,4 +1,4 @@
-"""Crops to learn from: drawn at random, balanced between pore and matrix, augmented."""
+"""What is learned from: crops of images, at random, balanced and augmented, and drawn specimens."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,15 +11,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from poreseg.classes import UNKNOWN
+from poreseg.drawn.anything import draw_anything
 from poreseg.errors import PoresegError
 from poreseg.images.raster import Raster, keep_open
 from poreseg.images.windows import Window
 from poreseg.learning.augment import Pipeline
 
 KEPT_OPEN = 200  # files; a process may open about a thousand
+SPECIMENS = 256  # drawn ones that a training meets; a tenth of a second for each
+
+Item = tuple[Tensor, Tensor]  # image (3, S, S) and label (S, S), both uint8
 
 
-class Crops(Dataset[tuple[Tensor, Tensor]]):
+class Crops(Dataset[Item]):
     """An endless supply of crops by index: the same index, the same crop.
 
     A crop is centred on a random pixel of a random tile, so that it does not sit on the
@@ -58,12 +62,12 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Image (3, S, S) uint8 and label (S, S) uint8."""
+    def __getitem__(self, index: int) -> Item:
+        """A crop."""
         draw = np.random.default_rng([self._seed, index])
         image, label = self.source(draw)
         image, label = self._pipeline(image, label, int(draw.integers(2**31)))
-        return torch.from_numpy(np.moveaxis(image, -1, 0).copy()), torch.from_numpy(label.copy())
+        return _item(image, label)
 
     def source(self, draw: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """A random square before augmentation: image (S, S, 3), label (S, S)."""
@@ -81,6 +85,41 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
                 self._open.clear()
             self._open[path] = keep_open(path)
         return self._open[path]
+
+
+class Drawn(Dataset[Item]):
+    """Drawn specimens without end: the same index, the same specimen, and none twice."""
+
+    def __init__(self, side: int, seed: int) -> None:
+        self._side, self._seed = side, seed
+
+    def __getitem__(self, index: int) -> Item:
+        """A specimen."""
+        return _item(*draw_anything(np.random.default_rng([self._seed, index]), self._side))
+
+
+class WithDrawn(Dataset[Item]):
+    """Crops, an even share of them replaced by drawn specimens.
+
+    A few images show what their own pores look like; among drawn specimens of any look a
+    network does not forget what pores have in common. The specimens come round again,
+    each time turned or flipped another way.
+    """
+
+    def __init__(self, crops: Dataset[Item], drawn: Drawn, share: float) -> None:
+        self._crops, self._drawn, self._share = crops, drawn, share
+        self._met: dict[int, Item] = {}  # by each worker for itself
+
+    def __getitem__(self, index: int) -> Item:
+        """A crop or a specimen; the same index, the same one."""
+        number = int(index * self._share)  # of specimens before this index
+        if number == int((index + 1) * self._share):
+            return self._crops[index]
+        turn, which = divmod(number, SPECIMENS)
+        if which not in self._met:
+            self._met[which] = self._drawn[which]
+        image, label = (part.rot90(turn % 4, (-2, -1)) for part in self._met[which])
+        return (image, label) if turn % 8 < 4 else (image.flip(-1), label.flip(-1))
 
 
 def by_name(paths: Sequence[Path | str]) -> dict[str, Path]:
@@ -106,6 +145,11 @@ def read_square(
         pixels = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="symmetric")
         values = np.pad(values, ((0, below), (0, right)), constant_values=UNKNOWN)
     return pixels, values
+
+
+def _item(image: NDArray[np.uint8], label: NDArray[np.uint8]) -> Item:
+    """Image (S, S, 3) and label (S, S) as tensors."""
+    return torch.from_numpy(np.moveaxis(image, -1, 0).copy()), torch.from_numpy(label.copy())
 
 
 def _chances(tiles: pd.DataFrame, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from poreseg.files import whole
+from poreseg.learning.dataset import Item
 from poreseg.learning.losses import dice_and_bce
 from poreseg.learning.model import Model, normalise, precision_of, speed_up
 from poreseg.metrics import Counts, count, mean
@@ -47,7 +48,7 @@ class Recipe:
 class Learned:
     """What a training did.
 
-    `rows` are the history: step, learning_rate, loss, train_iou (of augmented crops),
+    `rows` are the history: step, learning_rate, loss, train_iou (of what is learned from),
     validation_iou (mean of what the judge said), and what it said of each image. `best` is the best mean, None
     without a judge. The time is without validations.
     """
@@ -67,7 +68,7 @@ class Learned:
 
 def fit(
     network: nn.Module,
-    crops: Dataset[tuple[Tensor, Tensor]],
+    crops: Dataset[Item],
     judge: Judge | None,
     card: Mapping[str, Any],
     recipe: Recipe,
@@ -193,9 +194,7 @@ def _fabric(precision: str) -> tuple[Fabric, str]:
     return fabric, chosen
 
 
-def _loader(
-    crops: Dataset[tuple[Tensor, Tensor]], steps: range, recipe: Recipe
-) -> DataLoader[tuple[Tensor, Tensor]]:
+def _loader(crops: Dataset[Item], steps: range, recipe: Recipe) -> DataLoader[Item]:
     """The crops of some of the steps."""
     chosen = Subset(crops, range(steps.start * recipe.batch, steps.stop * recipe.batch))
     return DataLoader(chosen, recipe.batch, num_workers=recipe.workers, persistent_workers=recipe.workers > 0)  # fmt: skip

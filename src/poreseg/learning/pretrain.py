@@ -7,14 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from filelock import FileLock
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from poreseg.drawn.anything import HIGH_PERCENTILE, LOW_PERCENTILE, draw_anything
+from poreseg.drawn.anything import HIGH_PERCENTILE, LOW_PERCENTILE
 from poreseg.files import digest, read_json, sha256, whole
+from poreseg.learning.dataset import Drawn, Item
 from poreseg.learning.loop import Recipe, fit
 from poreseg.learning.model import EVEN, THRESHOLD, Model, save_model, start_network
 from poreseg.lineage import git_commit
@@ -25,21 +23,9 @@ from poreseg.tracking import Silent
 SIDE = 256  # px, of a drawn specimen
 JUDGED = 64  # specimens, by which its progress is seen
 MADE_OF = (
-    "drawn/anything.py", "drawn/fields.py", "learning/loop.py", "learning/losses.py",
+    "drawn/anything.py", "drawn/fields.py", "learning/dataset.py", "learning/loop.py", "learning/losses.py",
     "learning/model.py", "learning/pretrain.py",
 )  # fmt: skip
-
-
-class Drawn(Dataset[tuple[Tensor, Tensor]]):
-    """Drawn specimens without end: the same index, the same specimen, and none twice."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Image (3, S, S) and label (S, S), both uint8."""
-        image, label = draw_anything(np.random.default_rng([self._seed, index]), SIDE)
-        return torch.from_numpy(np.moveaxis(image, -1, 0).copy()), torch.from_numpy(label)
 
 
 def pretrain(
@@ -108,9 +94,9 @@ def _learn(
     }  # fmt: skip
     torch.manual_seed(seed)
     network = start_network(encoder["name"], weights)
-    judge = partial(_iou, specimens=[Drawn(seed + 1)[i] for i in range(JUDGED)])
+    judge = partial(_iou, specimens=[Drawn(SIDE, seed + 1)[i] for i in range(JUDGED)])
     store = out.with_suffix(".unfinished")
-    learned = fit(network, Drawn(seed), judge, card, recipe, store,
+    learned = fit(network, Drawn(SIDE, seed), judge, card, recipe, store,
                   name="pretrain", threads=threads, tracker=Silent())  # fmt: skip
     card |= {"validation_iou": learned.best, "steps": learned.steps,
              "minutes": learned.minutes, "precision": learned.precision}  # fmt: skip
@@ -121,7 +107,7 @@ def _learn(
     shutil.rmtree(store, ignore_errors=True)
 
 
-def _iou(model: Model, specimens: list[tuple[Tensor, Tensor]]) -> dict[str, float | None]:
+def _iou(model: Model, specimens: list[Item]) -> dict[str, float | None]:
     """Pooled IoU of drawn specimens."""
     counts = Counts()
     for image, label in specimens:

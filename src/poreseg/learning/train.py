@@ -14,7 +14,7 @@ from poreseg.images.raster import open_raster
 from poreseg.learning.augment import load_pipeline
 from poreseg.learning.calibrate import apply_temperature, calibrate
 from poreseg.learning.card import CARD, read_card
-from poreseg.learning.dataset import Crops, by_name
+from poreseg.learning.dataset import Crops, Drawn, WithDrawn, by_name
 from poreseg.learning.looks import looks_of
 from poreseg.learning.loop import Learned, Recipe, fit
 from poreseg.learning.model import EVEN, THRESHOLD, Model, load_model, save_model, start_network
@@ -43,6 +43,7 @@ def train(
     threads: int,
     tracker: Silent,
     pore_share: float,
+    drawn: float,
     seed: int,
     **recipe: Any,
 ) -> None:
@@ -75,7 +76,7 @@ def train(
     pace = Recipe(**recipe)
     _check_start(start, encoder_card)
     number = seed + (1000 if fold is None else fold)  # other crops in each training
-    settings = {**recipe, "pore_share": pore_share, "seed": seed, "fold": fold}
+    settings = {**recipe, "pore_share": pore_share, "drawn": drawn, "seed": seed, "fold": fold}
     augment, encoder = read_json(pipeline), read_json(encoder_card)
 
     # data
@@ -86,6 +87,7 @@ def train(
     learned_from, validating = (sorted(table[rows]["image"].unique()) for rows in (~held_out, held_out))  # fmt: skip
     crops = Crops(table[~held_out], raster_of, label_of, load_pipeline(pipeline),
                   length=pace.steps * pace.batch, pore_share=pore_share, seed=number)  # fmt: skip
+    items = WithDrawn(crops, Drawn(augment["crop_px"], number), drawn)
     judged_by = [(raster_of[name], label_of[name]) for name in validating]
     used = sorted({*learned_from, *validating})
     card: dict[str, Any] = {
@@ -113,7 +115,7 @@ def train(
     # learn
     store = Path(checkpoints) / key[:16]
     learned = fit(
-        network, crops, partial(validate, images=judged_by) if judged_by else None, card, pace, store,
+        network, items, partial(validate, images=judged_by) if judged_by else None, card, pace, store,
         name="refit on all" if fold is None else f"train fold {fold}", threads=threads, tracker=tracker,
     )  # fmt: skip
     card |= {"steps": learned.steps, "minutes": learned.minutes, "precision": learned.precision}
