@@ -4,6 +4,7 @@ python docs/pictures.py [RESULTS]
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from poreseg.analysis.errors import differences, labelled
 from poreseg.check import check_sample, contact_sheet
 from poreseg.classes import PORE
 from poreseg.config import read_params
+from poreseg.drawn.anything import draw_anything
 from poreseg.drawn.study import samples
 from poreseg.images.raster import open_raster
 from poreseg.prediction.segment import paint
@@ -34,17 +36,32 @@ def row(results: Path, name: str) -> np.ndarray:
     ]  # fmt: skip
     side = min(*truth.shape, 600)
     top, left = (truth.shape[0] - side) // 2, (truth.shape[1] - side) // 2
-    squares = [
+    return beside([
         Image.fromarray(cell[top : top + side, left : left + side]).resize((SIDE, SIDE))
         for cell in cells
-    ]
-    return np.hstack([np.pad(s, ((3, 3), (3, 3), (0, 0)), constant_values=255) for s in squares])
+    ])  # fmt: skip
+
+
+def drawn(seeds: range) -> np.ndarray:
+    """Drawn specimens, and below them their labels."""
+    specimens = [draw_anything(np.random.default_rng([1, seed]), SIDE // 2) for seed in seeds]
+    return np.vstack([beside([image for image, _ in specimens]),
+                      beside([labelled(*specimen) for specimen in specimens])])  # fmt: skip
+
+
+def beside(cells: Sequence[Image.Image | np.ndarray]) -> np.ndarray:
+    """Pictures of one height in a row."""
+    return np.hstack(
+        [np.pad(cell, ((3, 3), (3, 3), (0, 0)), constant_values=255) for cell in cells]
+    )
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
     picture = Image.fromarray(np.vstack([row(folder, name) for name in SHOWN]))
     picture.save(Path(__file__).parent / "demo.jpg", quality=85)
+    rows = np.vstack([drawn(range(start, start + 8)) for start in (0, 8)])
+    Image.fromarray(rows).save(Path(__file__).parent / "drawn.jpg", quality=85)
     study = [sample for sample in samples(Path("data/demo")) if sample.name in SHOWN]
     cells = [check_sample(sample, read_params()).picture for sample in study]
     contact_sheet(cells, Path(__file__).parent / "check.jpg")
