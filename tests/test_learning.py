@@ -691,6 +691,19 @@ def test_specimens_come_again_turned_and_with_their_labels(monkeypatch):
     assert torch.equal(met[0][1], met[16][1])
 
 
+@pytest.mark.parametrize(("pore", "matrix"), [(200, 50), (50, 200)])
+def test_drawn_pores_are_bright_where_those_of_the_study_are(specimen, pore, matrix):
+    with open_raster(specimen / "l.tif") as truth:
+        label = truth.band()
+    ingest_array(specimen / "r.tif", np.where(label == 1, pore, matrix).astype(np.uint8))
+    taken = crops(specimen)
+    bright = taken.bright()
+    assert bright == (pore > matrix)
+    assert not taken._open  # file handles must not be shared with the workers
+    dark, found = (Drawn(side=64, seed=1, inverse=way)[0][0] for way in (False, bright))
+    assert torch.equal(found, 255 - dark if bright else dark)
+
+
 def test_drawn_specimens_are_of_the_size_that_is_asked_for():
     image, label = Drawn(side=64, seed=1)[0]
     assert (image.shape, label.shape) == ((3, 64, 64), (64, 64))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from poreseg.classes import UNKNOWN
+from poreseg.classes import MATRIX, PORE, UNKNOWN
 from poreseg.drawn.anything import draw_anything
 from poreseg.errors import PoresegError
 from poreseg.images.raster import Raster, keep_open
@@ -18,6 +18,7 @@ from poreseg.images.windows import Window
 from poreseg.learning.augment import Pipeline
 
 KEPT_OPEN = 200  # files; a process may open about a thousand
+LOOKED_AT = 64  # squares, to see whether pores are bright
 SPECIMENS = 256  # drawn ones that a training meets; a tenth of a second for each
 
 Item = tuple[Tensor, Tensor]  # image (3, S, S) and label (S, S), both uint8
@@ -78,6 +79,17 @@ class Crops(Dataset[Item]):
         image, truth = (self._raster(of[tile["image"]]) for of in (self._rasters, self._labels))
         return read_square(image, truth, int(row), int(col), self._pipeline.source_px)
 
+    def bright(self) -> bool:
+        """Whether pores are brighter than the matrix in most squares that hold both."""
+        brighter = []
+        for index in range(LOOKED_AT):
+            image, label = self.source(np.random.default_rng([self._seed, index]))
+            pore, matrix = image[label == PORE], image[label == MATRIX]
+            if pore.size and matrix.size:
+                brighter.append(pore.mean() > matrix.mean())
+        self._open.clear()  # a file that is open must not reach the workers
+        return sum(brighter) > len(brighter) / 2
+
     def _raster(self, path: Path) -> Raster:
         """A raster that stays open: as long, GDAL keeps the blocks that it has decoded."""
         if path not in self._open:
@@ -88,14 +100,18 @@ class Crops(Dataset[Item]):
 
 
 class Drawn(Dataset[Item]):
-    """Drawn specimens without end: the same index, the same specimen, and none twice."""
+    """Drawn specimens without end: the same index, the same specimen, and none twice.
 
-    def __init__(self, side: int, seed: int) -> None:
-        self._side, self._seed = side, seed
+    `inverse`: with gray levels inverted, so that most pores are bright.
+    """
+
+    def __init__(self, side: int, seed: int, *, inverse: bool = False) -> None:
+        self._side, self._seed, self._inverse = side, seed, inverse
 
     def __getitem__(self, index: int) -> Item:
         """A specimen."""
-        return _item(*draw_anything(np.random.default_rng([self._seed, index]), self._side))
+        image, label = draw_anything(np.random.default_rng([self._seed, index]), self._side)
+        return _item(255 - image if self._inverse else image, label)
 
 
 class WithDrawn(Dataset[Item]):

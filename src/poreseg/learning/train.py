@@ -87,7 +87,7 @@ def train(
     learned_from, validating = (sorted(table[rows]["image"].unique()) for rows in (~held_out, held_out))  # fmt: skip
     crops = Crops(table[~held_out], raster_of, label_of, load_pipeline(pipeline),
                   length=pace.steps * pace.batch, pore_share=pore_share, seed=number)  # fmt: skip
-    items = WithDrawn(crops, Drawn(augment["crop_px"], number), drawn)
+    specimens = Drawn(augment["crop_px"], number, inverse=crops.bright())
     judged_by = [(raster_of[name], label_of[name]) for name in validating]
     used = sorted({*learned_from, *validating})
     card: dict[str, Any] = {
@@ -115,7 +115,7 @@ def train(
     # learn
     store = Path(checkpoints) / key[:16]
     learned = fit(
-        network, items, partial(validate, images=judged_by) if judged_by else None, card, pace, store,
+        network, WithDrawn(crops, specimens, drawn), partial(validate, images=judged_by) if judged_by else None, card, pace, store,
         name="refit on all" if fold is None else f"train fold {fold}", threads=threads, tracker=tracker,
     )  # fmt: skip
     card |= {"steps": learned.steps, "minutes": learned.minutes, "precision": learned.precision}
