@@ -31,12 +31,11 @@ def draw_anything(draw: Draw, side: int) -> tuple[NDArray[np.uint8], NDArray[np.
     pore = _pores(draw, shape)
     image, tone = _matrix(draw, shape)
     kind = KINDS[draw.choice(len(KINDS), p=SHARES)]
-    colour = _colour(draw, tone, kind)
-    image = _distractors(draw, image, tone, colour, pore, kind)
-    image = _fill(draw, image, colour, pore, kind)
+    image = _distractors(draw, image, tone, pore, kind)
+    image = _fill(draw, image, tone, pore, kind)
     if draw.random() < 0.12:
         image, pore = _beside_the_specimen(draw, image, pore)
-    image = _seen(draw, image, gray=kind != "dyed" and draw.random() < 0.6)
+    image = _seen(draw, image)
     return _stretched(image), pore.astype(np.uint8)
 
 
@@ -76,38 +75,19 @@ def _matrix(draw: Draw, shape: Shape) -> tuple[Picture, NDArray[np.float64]]:
     return image, tone
 
 
-def _colour(draw: Draw, tone: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
-    """The colour (3) of pores in a matrix of some tone."""
-    if kind == "dark":
-        return np.minimum(tone * draw.uniform(0.02, 0.6), tone - LEAST_CONTRAST)
-    if kind == "bright":
-        return np.asarray(tone + draw.uniform(0.3, 0.6))
-    return _dye(draw)
-
-
 def _distractors(
-    draw: Draw,
-    image: Picture,
-    tone: NDArray[np.float64],
-    colour: NDArray[np.float64],
-    pore: Mask,
-    kind: str,
+    draw: Draw, image: Picture, tone: NDArray[np.float64], pore: Mask, kind: str
 ) -> Picture:
     """What is no pore and may be taken for one: inclusions, stains, scratches."""
     shape = pore.shape
     if kind != "dark" and draw.random() < 0.5:  # opaque grains: black, while pores are not
         found = fields.ellipses(draw, shape, _log_uniform(draw, 0.01, 0.08), _log_uniform(draw, 4, 20))  # fmt: skip
         image = _over(image, tone * draw.uniform(0.05, 0.4), found & ~pore, 0.8)
-    if (
-        draw.random() < 0.5
-    ):  # inclusions: never as far from the matrix as the pores are, or on the other side
+    if draw.random() < 0.5:  # inclusions: as a rule not as far from the matrix as the pores are
         form = FORMS[draw.integers(3)]
         found = form(draw, shape, _log_uniform(draw, 0.01, 0.1), _log_uniform(draw, 4, 30)) & ~pore
-        if kind == "dyed":
-            shade = tone * draw.choice([draw.uniform(0.55, 0.85), draw.uniform(1.15, 1.7)])
-        else:
-            shade = tone + (colour - tone) * draw.choice([draw.uniform(0.1, 0.55), -draw.uniform(0.1, 1)])  # fmt: skip
-        image = _over(image, shade + 0.03 * smooth_noise(draw, shape, 3)[..., None], found, 0.8)
+        colour = tone * draw.choice([draw.uniform(0.55, 0.85), draw.uniform(1.15, 1.7)])
+        image = _over(image, colour + 0.03 * smooth_noise(draw, shape, 3)[..., None], found, 0.8)
     if draw.random() < 0.3:  # stains and shadows: no edges
         found = top_share(smooth_noise(draw, shape, _log_uniform(draw, 12, 60)), draw.uniform(0.02, 0.2))  # fmt: skip
         soft = _soft(found, draw.uniform(4, 12))[..., None]
@@ -118,11 +98,16 @@ def _distractors(
     return image
 
 
-def _fill(
-    draw: Draw, image: Picture, colour: NDArray[np.float64], pore: Mask, kind: str
-) -> Picture:
+def _fill(draw: Draw, image: Picture, tone: NDArray[np.float64], pore: Mask, kind: str) -> Picture:
     """Pores as dark holes, dyed, or bright (back light, fluorescence), with walls and rims."""
     shape = pore.shape
+    if kind == "dark":
+        colour = tone * draw.uniform(0.02, 0.6)
+        colour = np.minimum(colour, tone - LEAST_CONTRAST)
+    elif kind == "bright":
+        colour = tone + draw.uniform(0.3, 0.6)
+    else:
+        colour = _dye(draw)
     ground = colour + draw.uniform(0, 0.05) * smooth_noise(draw, shape, _log_uniform(draw, 2, 15))[..., None]  # fmt: skip
     if kind == "dark" and draw.random() < 0.5:  # what lies deep down is seen too, darker
         depths = 1 + 0.5 * smooth_noise(draw, shape, _log_uniform(draw, 3, 20))[..., None]
@@ -132,8 +117,7 @@ def _fill(
     share = np.full(shape, draw.uniform(0.6, 1) if kind == "dyed" else 1.0)
     if kind == "dark":  # walls that slope into the pore
         inside = ndimage.distance_transform_edt(pore)
-        width = min(_log_uniform(draw, 1, 10), max(1, inside.max() / 4))
-        share -= draw.uniform(0, 0.75) * np.exp(-inside / width)
+        share -= draw.uniform(0, 0.75) * np.exp(-inside / _log_uniform(draw, 1, 10))
     filled = ground * share[..., None] + image * (1 - share[..., None])
     if draw.random() < 0.3:  # charging, or a shadow, at the rim
         outside = ndimage.distance_transform_edt(~pore)
@@ -170,8 +154,8 @@ def _beside_the_specimen(draw: Draw, image: Picture, pore: Mask) -> tuple[Pictur
     return _over(image, ground, beyond, 1.0), pore & ~beyond
 
 
-def _seen(draw: Draw, image: Picture, *, gray: bool) -> Picture:
-    """What optics and detector add: uneven light, rings, blur, noise; and colour that is lost."""
+def _seen(draw: Draw, image: Picture) -> Picture:
+    """What optics and detector add: uneven light, rings, blur, noise, dropped colour."""
     shape = image.shape[:2]
     light = 1 + draw.uniform(0, 0.3) * smooth_noise(draw, shape, max(shape) / 3) / 2
     if draw.random() < 0.25:  # light from the side
@@ -182,7 +166,7 @@ def _seen(draw: Draw, image: Picture, *, gray: bool) -> Picture:
         centre = draw.uniform(-0.5, 1.5, 2) * shape
         radius = np.hypot(rows - centre[0], cols - centre[1]).astype(int)
         image = image + draw.normal(0, 0.03, radius.max() + 1)[radius][..., None]
-    if gray:
+    if draw.random() < 0.5:
         image = np.broadcast_to(image.mean(axis=-1, keepdims=True), image.shape)
     image = ndimage.gaussian_filter(image, (*[draw.uniform(0, 1.5)] * 2, 0))
     grain = draw.standard_normal((*shape, 3 if draw.random() < 0.3 else 1), dtype=np.float32)

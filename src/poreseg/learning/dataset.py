@@ -19,7 +19,6 @@ from poreseg.learning.augment import Pipeline
 
 KEPT_OPEN = 200  # files; a process may open about a thousand
 LOOKED_AT = 64  # squares, to see whether pores are bright
-SPECIMENS = 256  # drawn ones that a training meets; a tenth of a second for each
 
 Item = tuple[Tensor, Tensor]  # image (3, S, S) and label (S, S), both uint8
 
@@ -118,24 +117,17 @@ class WithDrawn(Dataset[Item]):
     """Crops, an even share of them replaced by drawn specimens.
 
     A few images show what their own pores look like; among drawn specimens of any look a
-    network does not forget what pores have in common. The specimens come round again,
-    each time turned or flipped another way.
+    network does not forget what pores have in common.
     """
 
-    def __init__(self, crops: Dataset[Item], drawn: Drawn, share: float) -> None:
+    def __init__(self, crops: Dataset[Item], drawn: Dataset[Item], share: float) -> None:
         self._crops, self._drawn, self._share = crops, drawn, share
-        self._met: dict[int, Item] = {}  # by each worker for itself
 
     def __getitem__(self, index: int) -> Item:
         """A crop or a specimen; the same index, the same one."""
         number = int(index * self._share)  # of specimens before this index
-        if number == int((index + 1) * self._share):
-            return self._crops[index]
-        turn, which = divmod(number, SPECIMENS)
-        if which not in self._met:
-            self._met[which] = self._drawn[which]
-        image, label = (part.rot90(turn % 4, (-2, -1)) for part in self._met[which])
-        return (image, label) if turn % 8 < 4 else (image.flip(-1), label.flip(-1))
+        replaced = int((index + 1) * self._share) > number
+        return self._drawn[number] if replaced else self._crops[index]
 
 
 def by_name(paths: Sequence[Path | str]) -> dict[str, Path]:
