@@ -482,13 +482,23 @@ def trained(specimen):
             specimen / "p.json", specimen / "card.json", more.pop("start", specimen / "w.safetensors"),
             specimen / folder / "model", specimen / folder / "history.csv",
             checkpoints=specimen / folder / "checkpoints", threads=1, tracker=tracker, batch=2,
-            pore_share=0.5, drawn=0.25, encoder_rate=1.0, weight_decay=0.0, warmup=0.1,
+            pore_share=0.5, encoder_rate=1.0, weight_decay=0.0, warmup=0.1,
             validate_every=2, precision="32-true", workers=0, seed=1,
-            **{"steps": 6, "minutes": 60, "patience": 99, "fold": 0, "learning_rate": 1e-3, "ema": 0.5} | more,
+            **{"steps": 6, "minutes": 60, "patience": 99, "fold": 0, "learning_rate": 1e-3, "ema": 0.5,
+               "drawn": 0.25, "drawn_below": 3} | more,
         )  # fmt: skip
         return pd.read_csv(specimen / folder / "history.csv")
 
     return run
+
+
+@pytest.mark.parametrize(("below", "drawn"), [(3, 2), (2, 0)])
+def test_specimens_are_drawn_where_few_images_teach(trained, monkeypatch, below, drawn):
+    met = []
+    take = Drawn.__getitem__
+    monkeypatch.setattr(Drawn, "__getitem__", lambda self, i: met.append(i) or take(self, i))
+    trained("few", Dies(at=-1), steps=4, drawn_below=below)  # two images; 8 crops
+    assert met == list(range(drawn))
 
 
 def test_a_killed_training_goes_on_where_it_was(trained, specimen):

@@ -44,6 +44,7 @@ def train(
     tracker: Silent,
     pore_share: float,
     drawn: float,
+    drawn_below: int,
     seed: int,
     **recipe: Any,
 ) -> None:
@@ -76,7 +77,14 @@ def train(
     pace = Recipe(**recipe)
     _check_start(start, encoder_card)
     number = seed + (1000 if fold is None else fold)  # other crops in each training
-    settings = {**recipe, "pore_share": pore_share, "drawn": drawn, "seed": seed, "fold": fold}
+    settings = {
+        **recipe,
+        "pore_share": pore_share,
+        "drawn": drawn,
+        "drawn_below": drawn_below,
+        "seed": seed,
+        "fold": fold,
+    }
     augment, encoder = read_json(pipeline), read_json(encoder_card)
 
     # data
@@ -87,7 +95,8 @@ def train(
     learned_from, validating = (sorted(table[rows]["image"].unique()) for rows in (~held_out, held_out))  # fmt: skip
     crops = Crops(table[~held_out], raster_of, label_of, load_pipeline(pipeline),
                   length=pace.steps * pace.batch, pore_share=pore_share, seed=number)  # fmt: skip
-    specimens = Drawn(augment["crop_px"], number, inverse=crops.bright())
+    share = drawn if table["image"].nunique() < drawn_below else 0.0
+    specimens = Drawn(augment["crop_px"], number, inverse=share > 0 and crops.bright())
     judged_by = [(raster_of[name], label_of[name]) for name in validating]
     used = sorted({*learned_from, *validating})
     card: dict[str, Any] = {
@@ -115,7 +124,7 @@ def train(
     # learn
     store = Path(checkpoints) / key[:16]
     learned = fit(
-        network, WithDrawn(crops, specimens, drawn), partial(validate, images=judged_by) if judged_by else None, card, pace, store,
+        network, WithDrawn(crops, specimens, share), partial(validate, images=judged_by) if judged_by else None, card, pace, store,
         name="refit on all" if fold is None else f"train fold {fold}", threads=threads, tracker=tracker,
     )  # fmt: skip
     card |= {"steps": learned.steps, "minutes": learned.minutes, "precision": learned.precision}
