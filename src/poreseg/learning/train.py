@@ -78,13 +78,8 @@ def train(
     _check_start(start, encoder_card)
     number = seed + (1000 if fold is None else fold)  # other crops in each training
     settings = {
-        **recipe,
-        "pore_share": pore_share,
-        "drawn": drawn,
-        "drawn_below": drawn_below,
-        "seed": seed,
-        "fold": fold,
-    }
+        **recipe, "pore_share": pore_share, "drawn": drawn, "drawn_below": drawn_below, "seed": seed, "fold": fold,
+    }  # fmt: skip
     augment, encoder = read_json(pipeline), read_json(encoder_card)
 
     # data
@@ -97,6 +92,7 @@ def train(
                   length=pace.steps * pace.batch, pore_share=pore_share, seed=number)  # fmt: skip
     share = drawn if table["image"].nunique() < drawn_below else 0.0
     specimens = Drawn(augment["crop_px"], number, inverse=share > 0 and crops.bright())
+    items = WithDrawn(crops, specimens, share)
     judged_by = [(raster_of[name], label_of[name]) for name in validating]
     used = sorted({*learned_from, *validating})
     card: dict[str, Any] = {
@@ -115,7 +111,8 @@ def train(
         chosen = read_card(Path(start).parent)
         card |= {key: chosen[key] for key in ("threshold", "temperature")}
         apply_temperature(network, 1 / card["temperature"])
-    made_of = [tiles, *rasters, *labels, *sorted(Path(__file__).parent.glob("*.py"))]
+    code = [path for part in ("drawn", "learning") for path in sorted((Path(__file__).parents[1] / part).glob("*.py"))]  # fmt: skip
+    made_of = [tiles, *rasters, *labels, *code]
     key = digest([card["params_hash"], [sha256(path) for path in made_of]])
     tracker.params({**settings, "start": str(start)})
     tracker.params({f"augment.{key}": value for key, value in augment["settings"].items()})
@@ -124,7 +121,7 @@ def train(
     # learn
     store = Path(checkpoints) / key[:16]
     learned = fit(
-        network, WithDrawn(crops, specimens, share), partial(validate, images=judged_by) if judged_by else None, card, pace, store,
+        network, items, partial(validate, images=judged_by) if judged_by else None, card, pace, store,
         name="refit on all" if fold is None else f"train fold {fold}", threads=threads, tracker=tracker,
     )  # fmt: skip
     card |= {"steps": learned.steps, "minutes": learned.minutes, "precision": learned.precision}
