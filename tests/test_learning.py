@@ -251,6 +251,21 @@ def test_the_same_index_gives_the_same_crop(specimen):
     assert not torch.equal(first[0], crops(specimen)[8][0])
 
 
+def test_augmentations_come_independently_of_each_other(tmp_path):
+    write_pipeline(tmp_path / "p.json", **PLAIN | {"gray": 0.5, "shuffle": 0.5})
+    pipeline = load_pipeline(tmp_path / "p.json")
+    side = pipeline.source_px
+    image, label = (
+        np.tile(np.uint8([200, 120, 40]), (side, side, 1)),
+        np.zeros((side, side), np.uint8),
+    )
+    found = [pipeline(image, label, seed)[0][0, 0].astype(int) for seed in range(300)]
+    coloured = [pixel for pixel in found if np.ptp(pixel)]
+    shuffled = [pixel for pixel in coloured if not pixel[0] > pixel[1] > pixel[2]]
+    assert len(coloured) / 300 == pytest.approx(1 / 2, abs=0.1)
+    assert len(shuffled) / len(coloured) == pytest.approx(1 / 2 * 5 / 6, abs=0.12)
+
+
 def test_crops_are_balanced_towards_pores(specimen):
     def share(pore_share):
         found = [crops(specimen, pore_share=pore_share)[i][1] for i in range(50)]

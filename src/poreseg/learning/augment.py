@@ -32,7 +32,12 @@ class Pipeline:
         self, image: NDArray[np.uint8], label: NDArray[np.uint8], seed: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Augment an image (S, S, 3) and its label (S, S); the same seed, the same result."""
-        self.transform.set_random_seed(seed)
+        # Compose would give all parts this one seed: what is likely would always come with what is seldom
+        parts = self.transform.transforms
+        for part, own in zip(
+            parts, np.random.SeedSequence(seed).generate_state(len(parts)), strict=True
+        ):
+            part.set_random_seed(int(own))
         done = self.transform(image=image, mask=label)
         return done["image"], done["mask"]
 
