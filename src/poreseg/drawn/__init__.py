@@ -1,1 +1,1 @@
-"""The demo study: specimens drawn by a rule, with labels that are exact by construction."""
+"""Drawn specimens, with labels that are exact by construction: the demo study, and what is learned from."""

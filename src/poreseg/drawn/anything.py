@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from poreseg.drawn import fields
-from poreseg.drawn.fields import Field, Mask, Shape, grains, smooth_noise, top_share
+from poreseg.drawn.fields import Field, Mask, Shape, grains, smooth_noise, soften, top_share
 
 Picture = NDArray[np.floating]  # (H, W, 3), about 0..1
 Draw = np.random.Generator
@@ -90,11 +90,11 @@ def _distractors(
         image = _over(image, colour + 0.03 * smooth_noise(draw, shape, 3)[..., None], found, 0.8)
     if draw.random() < 0.3:  # stains and shadows: no edges
         found = top_share(smooth_noise(draw, shape, _log_uniform(draw, 12, 60)), draw.uniform(0.02, 0.2))  # fmt: skip
-        soft = _soft(found, draw.uniform(4, 12))[..., None]
+        soft = soften(found, draw.uniform(4, 12))[..., None]
         image = image * (1 - draw.uniform(0.15, 0.55) * soft)
     if draw.random() < 0.15:  # scratches: thinner than any pore
         stripes = np.abs(_stripes(draw, shape)) < 0.02
-        image = image + draw.uniform(-0.2, 0.3) * _soft(stripes, 0.6)[..., None]
+        image = image + draw.uniform(-0.2, 0.3) * soften(stripes, 0.6)[..., None]
     return image
 
 
@@ -131,7 +131,7 @@ def _glints(draw: Draw, shape: Shape) -> Picture:
     specks = top_share(
         smooth_noise(draw, shape, _log_uniform(draw, 1, 3)), draw.uniform(0.02, 0.12)
     )
-    return draw.uniform(0.2, 0.8) * _soft(specks, 0.5)[..., None]
+    return draw.uniform(0.2, 0.8) * soften(specks, 0.5)[..., None]
 
 
 def _dye(draw: Draw) -> NDArray[np.float64]:
@@ -201,12 +201,8 @@ def _relief(draw: Draw, shape: Shape) -> Field:
 
 def _over(image: Picture, above: NDArray[np.floating], area: Mask, sigma: float) -> Picture:
     """One picture over another within an area whose edges are soft."""
-    share = _soft(area, sigma)[..., None]
+    share = soften(area, sigma)[..., None]
     return np.asarray(image * (1 - share) + above * share, np.float32)
-
-
-def _soft(mask: Mask, sigma: float) -> Field:
-    return ndimage.gaussian_filter(mask.astype(np.float32), sigma)
 
 
 def _log_uniform(draw: Draw, low: float, high: float) -> float:

@@ -26,6 +26,11 @@ def top_share(field: Field, share: float) -> Mask:
     return field >= np.quantile(field[::4, ::4], 1 - share)
 
 
+def soften(mask: Mask, sigma: float) -> Field:
+    """A mask's edges as an optic shows them: half way at its border."""
+    return ndimage.gaussian_filter(mask.astype(np.float32), sigma)
+
+
 def patches(draw: np.random.Generator, shape: Shape, porosity: float, scale: float) -> Mask:
     """Branching pores: the top of a random field of two grains."""
     field = smooth_noise(draw, shape, scale) + 0.35 * smooth_noise(draw, shape, scale / 3)

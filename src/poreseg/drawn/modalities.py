@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from poreseg.drawn.fields import Field, Mask, grains, smooth_noise, top_share
+from poreseg.drawn.fields import Field, Mask, grains, smooth_noise, soften, top_share
 
 Values = NDArray[np.floating]
 Modality = Callable[[np.random.Generator, Mask], NDArray[np.float32]]
@@ -32,7 +32,7 @@ def section(draw: np.random.Generator, pore: Mask) -> NDArray[np.float32]:
     image *= 1 - rim
     dye = np.array([0.25, 0.5, 0.8]) * draw.uniform(0.75, 1.15) + draw.normal(0, 0.05, 3)
     depth = 1 + 0.12 * smooth_noise(draw, shape, 15)[..., None]
-    image = _mix(image, dye * depth, _soft(pore, 1.0)[..., None])
+    image = _mix(image, dye * depth, soften(pore, 1.0)[..., None])
     return _finish(draw, image * _shading(draw, shape, 0.12)[..., None], blur=0.6, noise=0.015)
 
 
@@ -43,12 +43,12 @@ def sem(draw: np.random.Generator, pore: Mask) -> NDArray[np.float32]:
     tones = draw.choice([0.45, 0.55, 0.62, 0.85], cell.max() + 1, p=[0.3, 0.4, 0.25, 0.05])
     image = tones[cell] + 0.05 * smooth_noise(draw, shape, 4) + 0.03 * smooth_noise(draw, shape, 20)
     organic = top_share(smooth_noise(draw, shape, draw.uniform(15, 30)), 0.06) & ~pore
-    image = _mix(image, 0.24 + 0.01 * smooth_noise(draw, shape, 10), _soft(organic, 1.5))
+    image = _mix(image, 0.24 + 0.01 * smooth_noise(draw, shape, 10), soften(organic, 1.5))
     outside = ndimage.distance_transform_edt(~pore)
     image += draw.uniform(0.15, 0.35) * np.exp(-outside / 2.5)
     inside = ndimage.distance_transform_edt(pore)
     floor = 0.1 + 0.2 * np.exp(-inside / 3) + 0.03 * smooth_noise(draw, shape, 6)
-    image = _mix(image, floor, _soft(pore, 0.8))
+    image = _mix(image, floor, soften(pore, 0.8))
     return _finish(draw, image * _shading(draw, shape, 0.25), blur=0.7, noise=0.05)
 
 
@@ -65,11 +65,11 @@ def photo(draw: np.random.Generator, pore: Mask) -> NDArray[np.float32]:
     image *= 1 + 0.1 * smooth_noise(draw, shape, 2)[..., None]
     image *= 1 + 0.15 * smooth_noise(draw, shape, 60)[..., None]
     stain = top_share(smooth_noise(draw, shape, 35), 0.05)
-    image *= 1 - 0.5 * _soft(stain, 5)[..., None] * np.array([0.8, 1.0, 1.1])
+    image *= 1 - 0.5 * soften(stain, 5)[..., None] * np.array([0.8, 1.0, 1.1])
     inside = ndimage.distance_transform_edt(pore)
     wall = np.clip(1 - inside / draw.uniform(6, 12), 0, 1)[..., None]
     hole = ground * (0.16 + 0.3 * wall * np.clip(light, 0.3, 1.5)[..., None])
-    image = _mix(image, hole, _soft(pore, 1.2)[..., None])
+    image = _mix(image, hole, soften(pore, 1.2)[..., None])
     return _finish(draw, image * _shading(draw, shape, 0.3)[..., None], blur=0.8, noise=0.02)
 
 
@@ -80,8 +80,8 @@ def ct(draw: np.random.Generator, pore: Mask) -> NDArray[np.float32]:
     tones = draw.choice([0.55, 0.6, 0.66, 0.95], cell.max() + 1, p=[0.4, 0.35, 0.22, 0.03])
     image = tones[cell] - 0.06 * np.exp(-edge / 3)
     clay = top_share(smooth_noise(draw, shape, 10), 0.07) & ~pore
-    image = _mix(image, np.float32(0.42), _soft(clay, 1.5))
-    image = _mix(image, np.float32(0.22), _soft(pore, 1.2))
+    image = _mix(image, np.float32(0.42), soften(clay, 1.5))
+    image = _mix(image, np.float32(0.22), soften(pore, 1.2))
     radius = _radius(shape)
     rings = draw.normal(0, 0.025, int(radius.max()) + 1)[radius.astype(int)]
     image += rings + 0.06 * (radius / radius.max()) ** 2  # beam hardening brightens the rim
@@ -97,11 +97,6 @@ def core(shape: tuple[int, int]) -> Mask:
 def _radius(shape: tuple[int, int]) -> Field:
     rows, cols = np.ogrid[: shape[0], : shape[1]]
     return np.hypot(rows - shape[0] / 2, cols - shape[1] / 2).astype(np.float32)
-
-
-def _soft(mask: Mask, sigma: float) -> Field:
-    """Edges as an optic shows them; half way at the mask's border."""
-    return ndimage.gaussian_filter(mask.astype(np.float32), sigma)
 
 
 def _mix(ground: Values, over: Values | np.floating, share: Values) -> Values:
