@@ -1,6 +1,7 @@
 """Every layout of image gives the same pixels; scale, data bar and borders are found."""
 
 import tracemalloc
+import warnings
 
 import formats
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from poreseg.errors import PoresegError, PoresegWarning
+from poreseg.images import scale
 from poreseg.images.frame import overview
 from poreseg.images.ingest import ingest
 from poreseg.images.raster import open_raster
@@ -220,6 +222,15 @@ SCALES = {
 def test_pixel_size_is_read_from_what_the_file_says(tmp_path, name, write, wanted):
     write(tmp_path / name)
     assert sized(tmp_path / name) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("per_unit", "unit"), [(1, "mm"), (1, "cm"), (28, "cm"), (38, "cm"), (118, "cm")]
+)
+def test_placeholders_of_a_resolution_are_no_scale(per_unit, unit):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PoresegWarning)
+        assert scale.from_resolution(per_unit, per_unit, unit, "a.tif") == {}
 
 
 def test_a_print_resolution_is_no_scale_but_told(tmp_path):

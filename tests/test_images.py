@@ -136,6 +136,15 @@ def test_windows_see_what_the_whole_sees(tmp_path):
         np.testing.assert_array_equal(raster.rgb8(window), raster.rgb8()[window.slices])
 
 
+def test_every_nth_pixel_is_the_same_by_strips(tmp_path, monkeypatch):
+    monkeypatch.setattr("poreseg.images.raster.STRIP_PX", 1)  # strips of one block
+    pixels = np.random.default_rng(0).integers(0, 255, (600, 90), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    with open_raster(ingested(tmp_path / "a.png", tmp_path)) as raster:
+        for step in (1, 7, 600):
+            np.testing.assert_array_equal(raster.thinned(raster.band, step), pixels[::step, ::step])
+
+
 def test_levels_do_not_depend_on_bit_depth(tmp_path):
     seen = []
     for factor, dtype in [(1, np.uint8), (256, np.uint16), (0.01, np.float32)]:

@@ -125,7 +125,9 @@ def _layout(path: Path, choice: Choice) -> _Layout:
         fei = _quietly(lambda: tiff.fei_metadata)
         return _Layout(
             pages, planes, stacked, _scales(tiff, page, fei, path.name),
-            scale.fei_bar_rows(fei, page.imagelength) if fei else None, _conversion(page, path),
+            scale.fei_bar_rows(fei, page.imagelength) if fei else None,
+            # ImageJ stores what it found as 255, whatever its colour table makes of it
+            None if choice.of_label and tiff.is_imagej else _conversion(page, path),
         )  # fmt: skip
 
 

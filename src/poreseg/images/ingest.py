@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from poreseg.errors import PoresegError, warn
-from poreseg.files import sha256
+from poreseg.files import fingerprint
 from poreseg.images import scale
 from poreseg.images.frame import Frame, Overview, find_frame, overview
 from poreseg.images.raster import new_raster, to_rasterio
@@ -54,7 +54,7 @@ def ingest(
         view, frame = look(source, data_bar=data_bar, border=border, data_bar_px=data_bar_px)
         low, high = gray_levels(view, low_percentile, high_percentile)
         size, size_from = scale.choose(source.scales, pixel_size_um, str(source.path))
-        tags = {"LOW": low, "HIGH": high, "SOURCE_SHA256": sha256(image),
+        tags = {"LOW": low, "HIGH": high, "SOURCE_SHA256": fingerprint([image]),
                 "LOW_PERCENTILE": low_percentile, "HIGH_PERCENTILE": high_percentile}  # fmt: skip
         tags |= {"PIXEL_SIZE_UM": size, "PIXEL_SIZE_FROM": size_from} if size else {}
         tags |= {"FRAME": str(frame)} if frame else {}
@@ -92,16 +92,23 @@ def look(
         raise PoresegError(f"{source.path}: complex numbers; wanted integers or real numbers")
     if not view.valid.any():
         raise PoresegError(f"{source.path}: no valid pixel, all are nodata, transparent or NaN")
-    values = view.values
-    if values.min() == values.max():
-        raise PoresegError(
-            f"{source.path}: all pixels have one value ({values.min()}), there is nothing to see; "
-            "export it again or take it out of the study"
-        )
+    _check_range(view, source)
     if data_bar_px is not None and data_bar_px >= source.height:
         raise PoresegError(f"{source.path}: data_bar_px {data_bar_px} is the whole image")
     frame = find_frame(view, source, data_bar=data_bar, border=border, bar_rows=data_bar_px)
-    return frame.out_of(view, source), frame
+    specimen = frame.out_of(view, source)
+    _check_range(specimen, source, f" beside {frame}")
+    return specimen, frame
+
+
+def _check_range(view: Overview, source: Source, beside: str = "") -> None:
+    values = view.values
+    if not values.size or values.min() == values.max():
+        only = f" ({values[0]})" if values.size else ""
+        raise PoresegError(
+            f"{source.path}: all pixels have one value{only}{beside}, there is nothing to see; "
+            "export it again or take it out of the study"
+        )
 
 
 def gray_levels(view: Overview, low: float, high: float) -> tuple[float, float]:

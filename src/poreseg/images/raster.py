@@ -7,7 +7,7 @@ sees as black and white, and the source's digest.
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,12 @@ class Raster:
         rows = max(1, STRIP_PX // (self.width * BLOCK)) * BLOCK
         for row in range(0, self.height, rows):
             yield Window(row, 0, min(rows, self.height - row), self.width)
+
+    def thinned(self, read: Callable[[Window], NDArray[Any]], step: int) -> NDArray[Any]:
+        """Every `step`th row and column of what `read`, a method of this raster, gives; strip by strip."""
+        return np.concatenate(
+            [read(strip)[-strip.row % step :: step, ::step].copy() for strip in self.strips()]
+        )
 
     def band(self, window: Window | None = None) -> NDArray[Any]:
         """The first band (H, W) within a window."""

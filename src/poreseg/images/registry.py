@@ -53,7 +53,7 @@ def load_picture(
     PoresegError
         It cannot be read, or is of another size.
     """
-    with open_image(path, Choice(plane=plane, lenient=True)) as source:
+    with open_image(path, Choice(plane=plane, of_label=True)) as source:
         if shape is not None and (source.height, source.width) != shape:
             raise PoresegError(
                 f"label grid differs from raster: raster {shape[1]}x{shape[0]}, label "

@@ -17,28 +17,8 @@ UM = {  # micrometres per unit, as the formats spell their units
     "micrometer": 1.0, "nm": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "inch": 25400.0,
     "inches": 25400.0, "in": 25400.0, "\\u00b5m": 1.0,
 }  # fmt: skip
-PRINT_DPI = (
-    72,
-    96,
-    100,
-    120,
-    144,
-    150,
-    180,
-    200,
-    240,
-    250,
-    300,
-    350,
-    360,
-    400,
-    600,
-    720,
-    1200,
-    2400,
-)
-ROUNDED = 0.003  # of a print resolution, as programs round it in other units
-SCREEN_DPI = (1, 72, 96)  # what programs write that know nothing of the scale
+FINEST_PRINT = 2400  # dots per inch, of about 10 um: what is finer is a microscope's
+SCREEN_DPI = (1, 25, 72, 96)  # what programs write that know nothing of the scale; 25 is 1 per mm
 SAME = 0.01  # two scales that differ by less are one
 
 
@@ -133,14 +113,13 @@ def fei_bar_rows(values: Mapping[str, Any], height: int) -> int | None:
 
 
 def from_resolution(x: float, y: float, unit: str, name: str) -> dict[str, float]:
-    """TIFF resolution tags, pixels per `unit`; round dots per inch are print sizes, and told."""
+    """TIFF resolution tags, pixels per `unit`; those of a print are no scale, which is told."""
     if x <= 0 or y <= 0 or not (size := micrometres(1 / x, unit)):
         return {}
     dpi = 25400 / size
-    whole = dpi <= PRINT_DPI[-1] and abs(dpi - round(dpi)) < 0.01
-    if whole or any(abs(dpi - known) <= ROUNDED * known for known in PRINT_DPI):
+    if round(dpi) <= FINEST_PRINT:
         if round(dpi) not in SCREEN_DPI:
-            warn(f"{name}: {dpi:.0f} dpi is taken for a print size; if it is the scanner's, "
+            warn(f"{name}: {dpi:.0f} dpi is taken for a print size; if it is the scale, "
                  f"pixel_size_um is {size:.4g}")  # fmt: skip
         return {}
     return _square("resolution tag", size, micrometres(1 / y, unit))

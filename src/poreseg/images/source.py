@@ -146,11 +146,11 @@ class Choice:
 
     channels: tuple[int, ...] | None = None
     plane: int | None = None
-    lenient: bool = False  # a file of one plane has that one, whichever is asked for
+    of_label: bool = False  # stored values count, and one plane alone is that of any image
 
     def plane_of(self, path: Path, count: int, axes: str) -> int:
         """The chosen one of a file's planes, along these axes."""
-        wanted = None if self.plane is None or (self.lenient and count == 1) else (self.plane,)
+        wanted = None if self.plane is None or (self.of_label and count == 1) else (self.plane,)
         return pick(path, f"planes{axes}", wanted, count, (1,), "plane")[0]
 
 

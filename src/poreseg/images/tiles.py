@@ -45,12 +45,12 @@ def tile(image: str, label: Path | str, table: Path | str, *, size: int) -> None
 def tile_all(
     tables: Sequence[Path | str], table: Path | str, *, split: Sequence[Sequence[Any]]
 ) -> None:
-    """Join the tiles of all labelled images, each with its role and held-out fold.
+    """Join the tiles of the images that a training may depend on, each with its role and held-out fold.
 
     Parameters
     ----------
     split
-        Rows of image, role and fold.
+        Rows of image, role and fold of these images.
 
     Raises
     ------
@@ -62,19 +62,18 @@ def tile_all(
     folds: Mapping[str, int | None] = {image: fold for image, _, fold in split}
     tiles["role"] = tiles["image"].map(roles)
     tiles["fold"] = tiles["image"].map(folds).astype("Int64")
-    learning = tiles[tiles["role"] != "test"]
-    if not (learning["pore"] > 0).any():
+    if not (tiles["pore"] > 0).any():
         raise PoresegError(
             "no label of a training image marks a pore; check the labels' classes with poreseg check"
         )
-    for fold, held_out in learning.dropna(subset="fold").groupby("fold"):
+    for fold, held_out in tiles.dropna(subset="fold").groupby("fold"):
         if not (held_out["pore"] > 0).any():
             names = ", ".join(sorted(held_out["image"].unique()))
             raise PoresegError(
                 f"no pore in the validation images of fold {fold} ({names}): IoU is undefined "
                 "there. Set another split.seed, more split.validation_fraction, or fewer split.folds"
             )
-        taught = learning[~learning["image"].isin(held_out["image"])]
+        taught = tiles[~tiles["image"].isin(held_out["image"])]
         if not (taught["pore"] > 0).any():
             raise PoresegError(
                 f"no pore in the training images of fold {fold}: set another split.seed"
