@@ -272,11 +272,11 @@ def picture(pixels, mode=None, **options):
     return lambda path: Image.fromarray(pixels, mode).save(path, **options)
 
 
-def palette(colours):
+def palette(colours, pixels=PORE, **options):
     def write(path):
-        image = Image.fromarray(PORE, "P")
+        image = Image.fromarray(pixels, "P")
         image.putpalette(colours)
-        image.save(path)
+        image.save(path, **options)
 
     return write
 

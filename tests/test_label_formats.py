@@ -80,6 +80,11 @@ CASES = {
     "png 0/7": ("a.png", formats.picture(PORE * 7)),
     "png of 1 bit": ("a.png", formats.picture(PORE.astype(bool))),
     "png palette": ("a.png", formats.palette([0, 0, 0, 255, 0, 0])),
+    "png palette, ground transparent": ("a.png", formats.palette([0, 0, 0, 255, 0, 0], transparency=0)),
+    "png palette, white and black": ("a.png", formats.palette([255] * 3 + [0] * 3, 1 - PORE)),
+    "png palette of ImageJ, inverting": ("a.png", formats.palette([255 - i // 3 for i in range(768)], PORE * 255)),
+    "png gray, black transparent": ("a.png", formats.picture(PORE * 255, transparency=0)),
+    "png rgb, black transparent": ("a.png", formats.picture(np.dstack([PORE * 255] * 3), transparency=(0, 0, 0))),
     "png rgb": ("a.png", formats.picture(np.dstack([PORE * 255] * 3))),
     "png rgb, blue": ("a.png", formats.picture(formats.coloured((0, 0, 255), (0, 0, 0)))),
     "png rgba, opaque": ("a.png", formats.picture(np.dstack([PORE * 255] * 3 + [PORE * 0 + 255]))),
@@ -95,6 +100,9 @@ CASES = {
     "tiff 16 bit": ("a.tif", formats.tiff(PORE.astype(np.uint16) * 65535)),
     "tiff float": ("a.tif", formats.tiff(PORE.astype(np.float32))),
     "tiff white is zero": ("a.tif", formats.tiff(255 - PORE * 255, photometric="miniswhite")),
+    "tiff of ImageJ, inverting": ("a.tif", formats.tiff(PORE * 255, imagej=True, photometric="miniswhite")),
+    "tiff, nodata 0": ("a.tif", formats.gdal("GTiff", PORE, nodata=0)),
+    "tiff float, nodata 0": ("a.tif", formats.gdal("GTiff", PORE.astype(np.float32), nodata=0)),
     "tiff lzw": ("a.tif", formats.gdal("GTiff", PORE, compress="lzw")),
     "tiff of QGIS": ("a.tif", formats.gdal("GTiff", PORE, crs=UTM, transform=PLACE), ON_MAP),
     "tiff of listed values": ("a.tif", formats.tiff(CODES), GRID, LISTED),
@@ -122,6 +130,19 @@ def test_every_format_gives_the_same_label(tmp_path, case):
         else PORE * 0
     )
     np.testing.assert_array_equal(found == 255, wanted_unknown)
+
+
+def test_nodata_of_another_value_is_unknown(tmp_path):
+    values = PORE.copy()
+    values[:4] = 9
+    formats.gdal("GTiff", values, nodata=9)(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read(tmp_path / "a.tif") == 255, values == 9)
+
+
+def test_a_label_without_matrix_is_told(tmp_path):
+    formats.picture(PORE)(tmp_path / "a.png")
+    with pytest.warns(PoresegWarning, match="no matrix"):
+        read(tmp_path / "a.png", classes=replace(CLASSES, sparse=True))
 
 
 def test_every_reader_has_its_cases(tmp_path):
@@ -408,6 +429,52 @@ def test_one_shape_over_the_border_does_not_turn_qgis_around(tmp_path):
     shapes = [formats.feature(a, place=QGIS_NO_MAP) for a in [*AREAS[:-1], over]]
     formats.collection(shapes)(tmp_path / "a.geojson")
     np.testing.assert_array_equal(read(tmp_path / "a.geojson")[2:], PORE[2:])
+
+
+def roi_stack(path):
+    rois = [roi for roi in formats.roi_polygons() if roi.name == "pore"][:3]
+    for number, roi in enumerate(rois):
+        roi.position = number + 1
+    formats.roi_set(rois)(path)
+
+
+def qupath_stack(path):
+    found = [formats.feature(area) for area in AREAS[:3]]
+    for number, item in enumerate(found):
+        item["geometry"]["plane"] = {"c": -1, "z": number, "t": 0}
+    formats.collection(found)(path)
+
+
+@pytest.mark.parametrize(("name", "write"), [("a.zip", roi_stack), ("a.geojson", qupath_stack)])
+def test_regions_of_a_stack_count_on_their_own_plane(tmp_path, name, write):
+    write(tmp_path / name)
+    with pytest.raises(PoresegError, match="drawn on planes 1, 2, 3; say in"):
+        read(tmp_path / name)
+    found = []
+    for plane in (1, 2, 3):
+        with pytest.warns(PoresegWarning, match=f"2 regions are on other planes than {plane}"):
+            found.append(read(tmp_path / name, replace(GRID, plane=plane)))
+    assert all((part == 1).any() for part in found)
+    assert len({part.tobytes() for part in found}) == 3
+
+
+def test_an_outline_without_area_does_not_spoil_the_others(tmp_path):
+    line = [[1, 2, 3, 4]], "pore"
+    formats.coco_file([*formats.COCO_POLYGONS, line], ("pore", "matrix"))(tmp_path / "a.json")
+    formats.collection([formats.feature(shapely.Polygon()), *map(formats.feature, AREAS)])(
+        tmp_path / "b.geojson"
+    )
+    for name in ("a.json", "b.geojson"):
+        with pytest.warns(PoresegWarning, match="have no area"):
+            np.testing.assert_array_equal(read(tmp_path / name), PORE)
+
+
+def test_two_tasks_of_one_image_are_an_error(tmp_path):
+    formats.studio(formats.STUDIO_POLYGONS)(tmp_path / "a.json")
+    task = json.loads((tmp_path / "a.json").read_text())[0]
+    (tmp_path / "a.json").write_text(json.dumps([task, task | {"annotations": []}]))
+    with pytest.raises(PoresegError, match=r"2 images in it are named a\.png"):
+        read(tmp_path / "a.json")
 
 
 def test_two_images_of_one_name_in_a_file_are_an_error(tmp_path):

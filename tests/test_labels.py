@@ -1,4 +1,4 @@
-"""One drawn specimen in every label format gives one label raster."""
+"""What labels mean, pixel by pixel."""
 
 import json
 from dataclasses import asdict
@@ -16,7 +16,6 @@ from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.labels.label import Classes, Grid
 from poreseg.labels.rasterise import rasterise, read_label
-from poreseg.labels.registry import reader_of
 
 CLASSES = Classes()
 PORE = np.zeros((24, 32), np.uint8)  # asymmetric: a ring with an island, a corner, a bar
@@ -30,51 +29,6 @@ GRID = Grid(*PORE.shape)
 
 def read(path, grid=GRID, classes=CLASSES):
     return read_label([path], grid, classes).values
-
-
-def _palette(path, colours):
-    image = Image.fromarray(PORE, "P")
-    image.putpalette(colours)
-    image.save(path)
-
-
-def _rgba_transparent(path, colour):
-    pixels = np.zeros((*PORE.shape, 4), np.uint8)
-    pixels[PORE == 1] = (*colour, 255)
-    Image.fromarray(pixels).save(path)
-
-
-def _large(scale):
-    return np.asarray(
-        Image.fromarray(PORE * 255).resize((32 * scale, 24 * scale), Image.Resampling.NEAREST)
-    )
-
-
-MASKS = {
-    "0/1": ("a.png", lambda p: Image.fromarray(PORE).save(p)),
-    "0/255": ("a.png", lambda p: Image.fromarray(PORE * 255).save(p)),
-    "0/7": ("a.png", lambda p: Image.fromarray(PORE * 7).save(p)),
-    "1 bit": ("a.png", lambda p: Image.fromarray(PORE * 255).convert("1").save(p)),
-    "tiff": ("a.tif", lambda p: Image.fromarray(PORE * 255).save(p)),
-    "16 bit": ("a.tif", lambda p: Image.fromarray(PORE.astype(np.uint16) * 65535).save(p)),
-    "float": ("a.tif", lambda p: Image.fromarray(PORE.astype(np.float32)).save(p)),
-    "jpeg": ("a.jpg", lambda p: Image.fromarray(PORE * 255).save(p, quality=95)),
-    "palette of classes": ("a.png", lambda p: _palette(p, [0, 0, 0, 255, 0, 0])),
-    "rgb": ("a.png", lambda p: Image.fromarray(np.dstack([PORE * 255] * 3)).save(p)),
-    "rgb blue": ("a.png", lambda p: Image.fromarray(np.dstack([PORE * 0, PORE * 0, PORE * 255])).save(p)),
-    "rgba opaque": ("a.png", lambda p: Image.fromarray(np.dstack([PORE * 255] * 3 + [PORE * 0 + 255])).save(p)),
-    "rgba white on nothing": ("a.png", lambda p: _rgba_transparent(p, (255, 255, 255))),
-    "rgba black on nothing": ("a.png", lambda p: _rgba_transparent(p, (0, 0, 0))),
-    "geojson": ("a.geojson", lambda p: save_label(p, PORE, "a.png")),
-    "geojson in .json": ("a.json", lambda p: save_label(p.with_suffix(".geojson"), PORE, "a.png") or p.with_suffix(".geojson").rename(p)),
-    "labelme": ("a.json", lambda p: save_label(p, PORE, "a.png")),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "write"), MASKS.values(), ids=MASKS)
-def test_every_format_gives_the_same_label(tmp_path, name, write):
-    write(tmp_path / name)
-    np.testing.assert_array_equal(read(tmp_path / name), PORE)
 
 
 def test_255_beside_1_is_unknown(tmp_path):
@@ -238,11 +192,3 @@ def test_where_there_is_no_specimen_the_label_is_unknown(tmp_path):
     with open_raster(tmp_path / "l.tif") as label:
         assert (label.band()[:4] == 255).all()
         np.testing.assert_array_equal(label.band()[4:], PORE[4:])
-
-
-def test_readers_are_chosen_by_what_a_file_is(tmp_path):
-    for name, write in MASKS.values():
-        write(tmp_path / name)
-        wanted = {"a.geojson": "GeoJSON"}.get(name)
-        if wanted:
-            assert wanted == reader_of(tmp_path / name).NAME

@@ -1,17 +1,17 @@
 """COCO JSON: polygons and run-length masks of several images in one file."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 from poreseg.labels.documents import entry_of, load_json
-from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, check_size, draw
-from poreseg.labels.shapes import box, polygon
+from poreseg.labels.label import Bitmap, Classes, Grid, Label, check_size, draw
+from poreseg.labels.shapes import box, polygon, with_area
 
 NAME = "COCO"
 
@@ -35,9 +35,8 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     """
     entry = entry_of(_entries(path), grid, path)
     check_size((entry.get("height"), entry.get("width")), grid, path)
-    regions = [region for annotation in entry["annotations"]
-               for region in _regions(annotation, entry["classes"], grid)]  # fmt: skip
-    return draw(regions, grid, classes, path)
+    found = [_area(annotation, entry["classes"], grid) for annotation in entry["annotations"]]
+    return draw(with_area(found, path), grid, classes, path)
 
 
 def _entries(path: Path) -> list[tuple[str, Any]]:
@@ -56,18 +55,22 @@ def _entries(path: Path) -> list[tuple[str, Any]]:
     ]
 
 
-def _regions(annotation: dict[str, Any], classes: dict[Any, str], grid: Grid) -> Iterator[Region]:
+def _area(
+    annotation: dict[str, Any], classes: dict[Any, str], grid: Grid
+) -> tuple[BaseGeometry | Bitmap | None, str | None, str]:
+    """Area, class and kind of an annotation."""
     category = annotation.get("category_id")
     name = None if category is None else classes[category]
     shape = annotation.get("segmentation")
     if isinstance(shape, dict):
-        yield Region(Bitmap(0, 0, _decoded(shape, grid)).cropped(), name)
-    elif shape:
+        return Bitmap(0, 0, _decoded(shape, grid)).cropped(), name, "mask"
+    if shape:
         parts = [part for ring in shape if (part := polygon(np.reshape(ring, (-1, 2))))]
-        yield Region(shapely.multipolygons(parts), name)
-    elif annotation.get("bbox"):  # of a detection: a rectangle is all that there is
+        return shapely.multipolygons(parts) if parts else None, name, "polygon"
+    if annotation.get("bbox"):  # of a detection: a rectangle is all that there is
         x, y, width, height = map(float, annotation["bbox"])
-        yield Region(box(x, y, x + width, y + height), name)
+        return box(x, y, x + width, y + height), name, "box"
+    return None, name, "nothing"
 
 
 def _decoded(runs: dict[str, Any], grid: Grid) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from shapely.geometry.base import BaseGeometry
 from poreseg.errors import PoresegError
 from poreseg.labels.documents import load_json
 from poreseg.labels.label import Classes, Grid, Label, draw
-from poreseg.labels.shapes import class_name, ellipse, on_grid
+from poreseg.labels.shapes import class_name, ellipse, on_grid, on_plane
 
 NAME = "GeoJSON"
 
@@ -30,10 +30,12 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
 
     Coordinates are the map's where the raster lies on a map, otherwise pixels with 0, 0
     at the top left corner of the first pixel and y down, as QuPath writes them; QGIS draws
-    an image without a map with y up from 0 at its top, so that all y are negative.
+    an image without a map with y up from 0 at its top, so that all y are negative. Of a
+    stack those count that QuPath drew on the image's plane.
     """
     content = load_json(path)
     features = _features(content, path)
+    features = on_plane(features, _planes(features), grid, path)
     shapes = [_shape(feature.get("geometry")) for feature in features]
     names = [_class(feature.get("properties") or {}) for feature in features]
     regions = on_grid(shapes, names, grid, _crs(content), path)
@@ -50,6 +52,13 @@ def _features(content: Any, path: Path) -> list[dict[str, Any]]:
     if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
         raise PoresegError(f"{path}: found no list of features; wanted GeoJSON")
     return features
+
+
+def _planes(features: list[dict[str, Any]]) -> list[int]:
+    """Planes of QuPath's areas, from 1; 0 where all are on its first one, as those of a single image are."""
+    planes = [(feature.get("geometry") or {}).get("plane") or {} for feature in features]
+    found = [int(plane.get("z") or plane.get("t") or 0) for plane in planes]
+    return [number + 1 for number in found] if any(found) else found
 
 
 def _shape(geometry: Any) -> BaseGeometry | None:

@@ -65,10 +65,7 @@ def _is_marks(value: Any) -> bool:
 
 def _entries(path: Path) -> list[tuple[str, list[dict[str, Any]]]]:
     """Marks by image file name; of several annotations of an image the latest counts."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for task in load_json(path):
-        found[_file_name(task)] = _marks(task)
-    return list(found.items())
+    return [(_file_name(task), _marks(task)) for task in load_json(path)]
 
 
 def _file_name(task: dict[str, Any]) -> str:

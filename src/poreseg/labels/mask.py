@@ -34,7 +34,8 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     0 and 255, or 0 and one other, the other is pore (255 may be said to be unknown by
     `classes`); of 0, 1 and 255, 255 is unknown; where each value is one connected region,
     all are pores (instances). Colours, or shades between 0 and the largest value: bright is
-    pore. With transparency, what is painted is pore.
+    pore. With transparency, what is painted is pore. Nodata is unknown, but for a nodata of
+    0, which is how many programs write the ground of a mask.
 
     Raises
     ------
@@ -45,6 +46,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     unknown = ~picture.valid & (picture.alpha is None)
     label = _listed(picture, path, classes)
     if label is None:
+        unknown &= ~_unmarked(picture)
         label = _guessed(picture, unknown, path, classes)
         if classes.sparse:
             unknown |= _unmarked(picture)
@@ -72,11 +74,21 @@ def _guessed(picture: Picture, unknown: NDArray[np.bool_], path: Path, classes: 
         painted = picture.alpha >= 128
         _one_colour(np.where(painted, colours, 0), path)
         return _painted(colours, painted)
-    if picture.palette and not set(np.unique(picture.bands).tolist()) <= {0, 1, 255}:
+    if picture.palette and not _numbered(picture):
         return _bright(_one_colour(np.broadcast_to(colours, (3, *picture.shape)), path), path)
     if picture.bands.shape[0] > 1:
         return _bright(_one_colour(colours, path), path)
     return _values(np.where(unknown, 0, picture.bands[0]), path, classes.value_255)
+
+
+def _numbered(picture: Picture) -> bool:
+    """Whether the values of a palette's one band count, and not their colours.
+
+    Where 0 is white and 1 black, a picture was merely saved with few colours.
+    """
+    colours = picture.palette or {}
+    black_on_white = [colours.get(value, ())[:3] for value in (0, 1)] == [(255,) * 3, (0,) * 3]
+    return set(np.unique(picture.bands).tolist()) <= ({0, 255} if black_on_white else {0, 1, 255})
 
 
 def _listed(picture: Picture, path: Path, classes: Classes) -> Label | None:

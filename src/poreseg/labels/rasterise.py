@@ -7,7 +7,7 @@ from typing import Literal
 
 from poreseg.classes import MATRIX, PORE, UNKNOWN
 from poreseg.errors import warn
-from poreseg.files import sha256, stem
+from poreseg.files import fingerprint, stem
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.labels import mask
 from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, draw
@@ -21,7 +21,7 @@ def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
 
     Masks of a class each are named by image and class, as APEER exports them; where one of
     them is of matrix (its background), what none of them marks is unknown. A label without
-    a pore is told.
+    a pore, or without matrix, is told.
     """
     if class_of(paths[0], grid.image) is not None:
         label = _read_classes(paths, grid, classes)
@@ -29,6 +29,8 @@ def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
         label = read_file(paths[0], grid, classes)
     if not (label.values == PORE).any():
         warn(f"{paths[0]}: no pore ({label.understood}); it teaches what is no pore")
+    elif not (label.values == MATRIX).any():
+        warn(f"{paths[0]}: no matrix ({label.understood}); it teaches that all is pore")
     return label
 
 
@@ -92,5 +94,5 @@ def rasterise(
         values,
         crs=grid.crs,
         transform=grid.transform,
-        tags={"UNDERSTOOD": read.understood, "SOURCE_SHA256": " ".join(map(sha256, paths))},
+        tags={"UNDERSTOOD": read.understood, "SOURCE_SHA256": fingerprint(paths)},
     )

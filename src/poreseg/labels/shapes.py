@@ -2,11 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import shapely
@@ -19,6 +19,7 @@ from shapely.geometry.base import BaseGeometry
 from poreseg.errors import PoresegError, warn
 from poreseg.labels.label import Bitmap, Grid, Region
 
+Drawn = TypeVar("Drawn")
 CLASS_KEYS = ("class", "classname", "class_name", "label", "name", "category", "type")
 
 
@@ -92,6 +93,27 @@ def with_area(
     return regions
 
 
+def on_plane(areas: Sequence[Drawn], planes: Sequence[int], grid: Grid, path: Path) -> list[Drawn]:
+    """What was drawn on the image's plane of a stack; `planes` count from 1, and 0 is on all.
+
+    Raises
+    ------
+    PoresegError
+        They are on several planes, and nothing says which one the image is.
+    """
+    several = sorted(set(planes) - {0})
+    if grid.plane is None and len(several) > 1:
+        raise PoresegError(
+            f"{path}: drawn on planes {', '.join(map(str, several[:5]))}; say in samples.csv, as plane, "
+            "which one the image is"
+        )
+    kept = [area for area, plane in zip(areas, planes, strict=True)
+            if grid.plane is None or plane in (0, grid.plane)]  # fmt: skip
+    if len(kept) < len(areas):
+        warn(f"{path}: {len(areas) - len(kept)} regions are on other planes than {grid.plane}, and left out")  # fmt: skip
+    return kept
+
+
 def on_grid(
     shapes: Iterable[BaseGeometry | None],
     names: Iterable[str | None],
@@ -105,7 +127,7 @@ def on_grid(
     """
     found = []
     for shape, name in zip(shapes, names, strict=True):
-        kind = "nothing" if shape is None else shape.geom_type
+        kind = "nothing" if shape is None or shape.is_empty else shape.geom_type
         area = _polygons(shape)
         if area is not None and not np.isfinite(shapely.get_coordinates(area)).all():
             raise ValueError("an outline has coordinates that are no numbers")
@@ -117,7 +139,9 @@ def on_grid(
 
 def _polygons(shape: BaseGeometry | None) -> BaseGeometry | None:
     """The polygons of a geometry, None where it has none; a collection is a geometry as well."""
-    if shape is None or shape.geom_type in ("Polygon", "MultiPolygon"):
+    if shape is None or shape.is_empty:
+        return None
+    if shape.geom_type in ("Polygon", "MultiPolygon"):
         return shape
     if shape.geom_type != "GeometryCollection":
         return None
