@@ -34,7 +34,7 @@ def poreseg(*arguments, status=0):
         capture_output=True, text=True, env=os.environ | {"COLUMNS": "180"}, check=False,
     )  # fmt: skip
     out = done.stdout + done.stderr
-    assert done.returncode == status, out
+    assert done.returncode == status if status is not None else done.returncode != 0, out
     assert "Traceback" not in out
     return out
 
@@ -70,6 +70,7 @@ def _image(study, name, pixels):
         (lambda s: _drop(s, "photo-2"), "no image photo-2.jpg"),
         (lambda s: _image(s, "sem-2.tif", np.eye(9)), "two images are named sem-2"),
         (lambda s: _image(s, "sem-2.png", np.zeros((128, 160), np.uint8)), "there is nothing to see"),
+        (lambda s: _image(s, "sem-2.png", np.pad(np.full((80, 100), 200, np.uint8), 20)), "there is nothing to see"),
         (lambda s: (s / "samples.csv").write_text("image,specimn\n"), "unknown column 'specimn'"),
         (lambda s: (s / "labels" / "photo-2.json").write_text("{}"), "no label format that is read"),
     ],
@@ -98,12 +99,27 @@ def test_demo_draws_a_study_that_checks(tmp_path):
     assert "warning" not in out
 
 
-def test_demo_does_not_write_among_other_files(tmp_path):
+@pytest.mark.parametrize("name", ["thesis.tex", "samples.csv"])
+def test_demo_does_not_write_among_other_files(tmp_path, name):
     folder = tmp_path / "thesis"
-    folder.mkdir()
-    (folder / "thesis.tex").write_text("")
+    (folder / "images").mkdir(parents=True)
+    (folder / "images" / "mine.png").write_bytes(b"")
+    (folder / name).write_text("mine")
     assert "holds other files" in poreseg("demo", folder, status=1)
-    assert [p.name for p in folder.iterdir()] == ["thesis.tex"]
+    assert (folder / name).read_text() == "mine"
+    assert {p.name for p in folder.rglob("*")} == {"images", "mine.png", name}
+
+
+@pytest.mark.parametrize(("option", "value", "message"), [
+    ("--threshold", "50", "--threshold: segment.threshold is 50.0: input should be less than 1"),
+    ("--pixel-size-um", "-0.5", "--pixel-size-um is '-0.5'; wanted a number above 0"),
+    ("--pixel-size-um", "nan", "--pixel-size-um is 'nan'; wanted a number above 0"),
+    ("--data-bar-px", "-5", "Invalid value for '--data-bar-px'"),
+])  # fmt: skip
+def test_predict_refuses_what_samples_and_params_refuse(study, option, value, message):
+    image = study / "images" / "photo-2.jpg"
+    out = poreseg("predict", image, "-m", "model", "-o", "out", f"{option}={value}", status=None)
+    assert message in out
 
 
 @pytest.mark.parametrize(("to", "name"), [("mask", "a.png"), ("mask", "a.tif"), ("geojson", "a.geojson"),

@@ -55,6 +55,7 @@ def test_each_section_is_the_keywords_of_its_verb(verb):
         ("trian", None, {}, r"unknown key trian \(did you mean 'train'\?\)"),
         ("train", "steps", -1, r"train.steps is -1"),
         ("train", "steps", "many", r"train.steps is 'many'"),
+        ("train", "minutes", float("inf"), r"train.minutes is inf"),
         ("predict", "window", 500, "predict.window is 500.*multiple of 32"),
         ("augment", "scale", [2, 1], r"augment.*scale is \[smallest, largest\]"),
     ],
@@ -77,12 +78,23 @@ def test_a_file_of_weights_that_is_not_there_is_told(tmp_path):
         Plan(content | {"results": str(tmp_path)})
 
 
+def test_a_training_does_not_start_from_what_its_build_writes(tmp_path):
+    model = tmp_path / "model" / "all"
+    model.mkdir(parents=True)
+    (model / "model.safetensors").touch()
+    content = params()
+    content["train"]["start"] = str(model)
+    with pytest.raises(PoresegError, match="is what this build writes"):
+        Plan(content | {"results": str(tmp_path)})
+
+
 def test_the_demo_study_takes_fewer_steps_and_other_studies_those_of_the_params(
     tiny_study, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     content = params()
-    demo = Plan(content | {"study": "data/demo"})
+    demo = Plan(content | {"study": str(tmp_path / "data" / "demo")})
+    assert demo.study.folder == Path("data/demo")
     for verb, most in DEMO_STEPS.items():
         assert demo.settings(verb)["steps"] == most < content[verb]["steps"]
         assert getattr(demo.params, verb).steps == most  # what MLflow is told
@@ -91,6 +103,8 @@ def test_the_demo_study_takes_fewer_steps_and_other_studies_those_of_the_params(
         key: value for key, value in content["train"].items() if key != "start"
     }
     content["train"]["steps"] = 3
+    with pytest.raises(PoresegError, match="no images in 2024"):
+        Plan(content | {"study": 2024})  # as the command line gives a folder of that name
     assert Plan(content | {"study": "data/demo"}).settings("train")["steps"] == 3
 
 

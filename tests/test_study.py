@@ -1,5 +1,6 @@
 """Images, labels and specimens find each other; nobody stands on both sides of a split."""
 
+import json
 import warnings
 from pathlib import Path
 
@@ -85,6 +86,26 @@ def test_the_files_beside_a_shapefile_are_no_labels(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert [p.name for s in read_study(folder) for p in s.labels] == ["a.shp"]
+
+
+def test_empty_rows_of_a_spreadsheet_are_no_images(tmp_path):
+    folder = make(tmp_path, ["a.tif"], ["a.png"], "image,specimen\na.tif,s\n,\n,,\n")
+    assert [s.specimen for s in read_study(folder)] == ["s"]
+
+
+def test_a_row_that_names_a_shared_label_leaves_it_to_the_other_images(tmp_path):
+    folder = make(tmp_path, ["a.png", "b.png", "c.png"], [], "image,label\na.png,coco.json\n")
+    images = [
+        {"id": n, "file_name": f"{name}.png", "height": 24, "width": 32}
+        for n, name in enumerate("abc", 7)
+    ]
+    formats.coco_file(formats.COCO_POLYGONS, ("pore", "matrix"), images)(
+        folder / "labels/coco.json"
+    )
+    content = json.loads((folder / "labels/coco.json").read_text())
+    content["annotations"].append(content["annotations"][0] | {"id": 99, "image_id": 9})
+    (folder / "labels/coco.json").write_text(json.dumps(content))
+    assert [len(s.labels) for s in read_study(folder)] == [1, 0, 1]  # b has no annotation
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from poreseg.config import read_params
+from poreseg.config import check_params, read_params
 from poreseg.errors import PoresegError, PoresegWarning, nearest, told_in_one_line
 from poreseg.split import split_study
-from poreseg.study import read_study, unique
+from poreseg.study import micrometres, read_study, unique
 
 app = typer.Typer(
     help="Pore segmentation from a few labelled images.",
@@ -25,6 +25,14 @@ app = typer.Typer(
 console = Console(width=None if sys.stdout.isatty() else 160)  # a log has no edge to wrap at
 # columns of a table that are no numbers
 TEXT = ("size", "um/px", "specimen", "role", "label", "understood as")
+
+
+def _micrometres(text: str) -> float:
+    """A pixel size given as an option."""
+    size = micrometres(text)
+    if size is None:
+        raise PoresegError(f"--pixel-size-um is '{text}'; wanted a number above 0")
+    return size
 
 
 def main() -> None:
@@ -43,17 +51,19 @@ def predict(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
     threshold: Annotated[
-        float | None, typer.Option(help="Pore from this probability; else the model's own.")
+        float | None,
+        typer.Option(help="Pore from this probability; else the model's own."),
     ] = None,
     pixel_size_um: Annotated[
-        float | None, typer.Option(help="Side of a pixel in micrometres.")
+        float | None,
+        typer.Option(help="Side of a pixel in micrometres.", metavar="FLOAT", parser=_micrometres),
     ] = None,
     channel: Annotated[
         list[int] | None, typer.Option(help="Channel or band that counts, from 1; or three.")
     ] = None,
-    plane: Annotated[int | None, typer.Option(help="Plane of a stack, from 1.")] = None,
+    plane: Annotated[int | None, typer.Option(help="Plane of a stack, from 1.", min=1)] = None,
     data_bar_px: Annotated[
-        int | None, typer.Option(help="Rows at the bottom that are a data bar.")
+        int | None, typer.Option(help="Rows at the bottom that are a data bar.", min=0)
     ] = None,
     params: Annotated[Path | None, typer.Option(help="A params.yaml; else the defaults.")] = None,
 ) -> None:
@@ -65,7 +75,10 @@ def predict(
     from poreseg.prediction.segment import segment
 
     settings = read_params(params or _default_params())
-    cutoff = threshold if threshold is not None else settings.segment.threshold
+    if threshold is not None:
+        given = settings.model_dump(mode="json")
+        given["segment"]["threshold"] = threshold
+        settings = check_params(given, "--threshold")
     names = unique(images, "images")
     loaded = load(model, os.cpu_count() or 1)  # a wrong folder is an error before any work
     reading = settings.ingest.model_dump()
@@ -95,8 +108,8 @@ def predict(
                 continue
             predict_with([loaded], raster, probabilities, **settings.predict.model_dump())
             segment(probabilities, raster, mask, out / "overlays" / f"{name}.png",
-                    out / "polygons" / f"{name}.geojson", threshold=cutoff,
-                    min_area_px=settings.segment.min_area_px)  # fmt: skip
+                    out / "polygons" / f"{name}.geojson",
+                    **settings.segment.model_dump())  # fmt: skip
             measure(mask, table, **settings.measure.model_dump())
             masks[name] = mask
             tables.append(table)
@@ -213,10 +226,11 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to draw it in.")] = Path("data/demo"),
 ) -> None:
     """Draw the demo study: 17 specimens of four modalities with exact labels in three formats."""
-    from poreseg.drawn.study import draw_study
+    from poreseg.drawn.study import draw_study, files
 
-    if folder.exists() and any(folder.iterdir()) and not (folder / "samples.csv").is_file():
-        raise PoresegError(f"{folder} holds other files; name a new folder")
+    own = set(map(Path, files(folder)))
+    if others := [path for path in folder.rglob("*") if path.is_file() and path not in own]:
+        raise PoresegError(f"{folder} holds other files ({others[0].name}); name a new folder")
     draw_study(folder)
     console.print(f"demo study in {folder}")
 
@@ -261,6 +275,6 @@ def _print_porosity(path: Path) -> None:
     table = _table("image", "porosity", "pores", "median diameter")
     for _, row in read_table(path).iterrows():
         unit = "um" if np.isfinite(row["pixel_size_um"]) else "px"
-        table.add_row(row["image"], f"{row['porosity']:.1%}", str(row["pores"]),
+        table.add_row(escape(row["image"]), f"{row['porosity']:.1%}", str(row["pores"]),
                       _length(row[f"median_diameter_{unit}"], unit))  # fmt: skip
     console.print(table)

@@ -84,7 +84,7 @@ class Pretrain(Section):
 class Train(Section):
     start: str
     steps: Positive
-    minutes: Annotated[float, Field(gt=0)]
+    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     batch: Positive
     pore_share: Fraction
     drawn: Fraction

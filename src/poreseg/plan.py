@@ -46,13 +46,14 @@ class Plan:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.began = time.time()
         self.params = check_params(dict(config))
-        folder = Path(config.get("study") or _default_study())
+        folder = Path(str(config.get("study") or _default_study()))  # a name may look like a number
         self.results = str(config.get("results") or "results").rstrip("/")
         _check_apart(folder, Path(self.results))
         _check_encoder_file(self.params.encoder.file)
-        _check_start(self.params.train.start)
+        _check_start(self.params.train.start, Path(self.results))
         self.is_demo = folder.resolve() == DEMO_STUDY.resolve()
         if self.is_demo:
+            folder = DEMO_STUDY  # however it was written: its files are made by a rule
             self.params = _in_minutes(self.params)
         samples = demo.samples(DEMO_STUDY) if self.is_demo else studies.read_study(folder)
         self.study = split_study(samples, folder, **self.params.split.model_dump())
@@ -152,11 +153,17 @@ def _check_encoder_file(file: str | None) -> None:
         raise PoresegError(f"encoder.file: no file {file}; name a .safetensors or .pth file")
 
 
-def _check_start(start: str) -> None:
-    if start not in ("encoder", "drawn") and not (Path(start) / WEIGHTS).is_file():
+def _check_start(start: str, results: Path) -> None:
+    if start in ("encoder", "drawn"):
+        return
+    if not (Path(start) / WEIGHTS).is_file():
         raise PoresegError(
             f"train.start: {start} is no model folder, there is no {WEIGHTS} in it; "
             "name one, or encoder, or drawn"
+        )
+    if results.resolve() in Path(start).resolve().parents:
+        raise PoresegError(
+            f"train.start: {start} is what this build writes; copy it, or name another results folder"
         )
 
 

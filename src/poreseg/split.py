@@ -62,7 +62,8 @@ def split_study(
     if by == "image" and len({s.specimen for s in labelled}) < len(labelled):
         warn("split.by is image: images of one specimen stand on both sides, the score flatters")
     if not test:
-        warn("no test images: too few specimens to set one aside; test scores will be null")
+        why = "too few specimens to set one aside" if test_fraction else "split.test_fraction is 0"
+        warn(f"no test images: {why}; test scores will be null")
 
     def assigned(sample: Sample) -> Sample:
         name = group(sample)

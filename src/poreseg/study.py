@@ -66,6 +66,11 @@ class Study:
         """The images that have a label, in the same order."""
         return [sample.name for sample in self.samples if sample.labels]
 
+    @property
+    def teaching(self) -> list[str]:
+        """The labelled images that are not for test alone: all that a training may depend on."""
+        return [sample.name for sample in self.samples if sample.labels and sample.role != "test"]
+
     def seen_by(self, name: str) -> list[int]:
         """Folds whose models predict an image.
 
@@ -115,6 +120,9 @@ def list_samples(
     named = {image.name: _named(rows.get(image.name, {}), labels, table) for image in images}
     taken = {label for label in named.values() if label}
     found = _matched(by_stem, [label for label in labels if label not in taken], folder)
+    for shared in sorted(taken):
+        if stem(shared) not in by_stem:  # a row that names it for one image leaves it to its others
+            found = {name: (shared,) for name in _held(shared) & by_stem.keys()} | found
     return [
         _sample(image, (label,) if (label := named[image.name]) else found.get(name, ()),
                 rows.get(image.name, {}), table)
@@ -144,7 +152,7 @@ def _owners(label: Path, images: dict[str, Path], folder: Path) -> list[str]:
     of_class = [name for name, image in images.items() if class_of(label, image.name)]
     if of_class:
         return [max(of_class, key=len)]
-    held = {stem(name) for name in label_formats.images_in(label)} if label.is_file() else set()
+    held = _held(label)
     if owners := sorted(held & images.keys()):
         return owners
     if held:
@@ -154,6 +162,11 @@ def _owners(label: Path, images: dict[str, Path], folder: Path) -> list[str]:
         f"{label}: there is no image of that name in {folder / 'images'}"
         f"{nearest(stem(label), images)}; rename the label or add its image"
     )
+
+
+def _held(label: Path) -> set[str]:
+    """Names of the images that a label of several images has labels of."""
+    return set(map(stem, label_formats.images_in(label))) if label.is_file() else set()
 
 
 def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
@@ -233,15 +246,21 @@ def _counts(
 def _size(text: str | None, image: str, table: Path) -> float | None:
     if not text:
         return None
-    try:
-        size = float(text)
-    except ValueError:
-        size = 0.0
-    if not 0 < size < float("inf"):
+    size = micrometres(text)
+    if size is None:
         raise PoresegError(
             f"{table}: pixel_size_um of {image} is '{text}'; wanted a number above 0"
         )
     return size
+
+
+def micrometres(text: str) -> float | None:
+    """A length that someone wrote, None where it is no number above 0."""
+    try:
+        size = float(text)
+    except ValueError:
+        return None
+    return size if 0 < size < float("inf") else None
 
 
 def _read_rows(path: Path) -> dict[str, dict[str, str]]:
@@ -252,7 +271,8 @@ def _read_rows(path: Path) -> dict[str, dict[str, str]]:
             reader = csv.DictReader(file, restkey="", restval="")
             columns = [column.strip() for column in reader.fieldnames or []]
             reader.fieldnames = columns
-            rows = [{k: str(v).strip() for k, v in row.items() if k} for row in reader]
+            cells = ({k: str(v).strip() for k, v in row.items() if k} for row in reader)
+            rows = [row for row in cells if any(row.values())]  # spreadsheets leave empty ones
     except (UnicodeDecodeError, csv.Error) as error:
         raise PoresegError(f"{path}: cannot be read as UTF-8 CSV: {error}") from None
     for column in columns:
