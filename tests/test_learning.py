@@ -494,12 +494,12 @@ def trained(specimen):
     def run(folder, tracker, **more):
         train(
             specimen / "tiles.csv", sorted((specimen / "r").iterdir()), sorted((specimen / "l").iterdir()),
-            specimen / "p.json", specimen / "card.json", more.pop("start", specimen / "w.safetensors"),
+            specimen / "p.json", specimen / "card.json", more.pop("start", specimen / "w.safetensors"), [__file__],
             specimen / folder / "model", specimen / folder / "history.csv",
             checkpoints=specimen / folder / "checkpoints", threads=1, tracker=tracker, batch=2,
             pore_share=0.5, encoder_rate=1.0, weight_decay=0.0, warmup=0.1,
-            validate_every=2, precision="32-true", workers=0, seed=1,
-            **{"steps": 6, "minutes": 60, "patience": 99, "fold": 0, "learning_rate": 1e-3, "ema": 0.5,
+            validate_every=2, workers=0, seed=1,
+            **{"precision": "32-true", "steps": 6, "minutes": 60, "patience": 99, "fold": 0, "learning_rate": 1e-3, "ema": 0.5,
                "drawn": 0.25, "drawn_below": 3} | more,
         )  # fmt: skip
         return pd.read_csv(specimen / folder / "history.csv")
@@ -592,6 +592,18 @@ def test_a_start_with_another_encoder_is_told(trained, specimen):
     write_json(specimen / "card.json", card | {"name": "resnet18"})
     with pytest.raises(PoresegError, match=r"has the encoder mobilenet_v2, this build resnet18"):
         trained("other", Dies(at=-1), start=specimen / "chosen" / "model" / "model.safetensors")
+
+
+def test_a_start_of_another_network_is_told(trained, specimen):
+    network = smp.Unet("mobilenet_v2", encoder_weights=None, classes=3)
+    network.save_pretrained(specimen / "mine")  # as people save their own: without our card
+    with pytest.raises(PoresegError, match=r"no weights of a U-Net for one class with the encoder"):
+        trained("other", Dies(at=-1), start=specimen / "mine" / "model.safetensors")
+
+
+def test_what_a_processor_cannot_compute_in_is_not_said_to_be_used(trained, specimen):
+    trained("half", Dies(at=-1), steps=2, precision="16-mixed")
+    assert read_json(specimen / "half" / "model" / "poreseg.json")["precision"] == "bf16-mixed"
 
 
 def test_a_training_out_of_time_ends_with_a_finished_schedule(trained, specimen, monkeypatch):

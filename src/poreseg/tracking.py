@@ -19,7 +19,7 @@ from poreseg.files import read_json, write_json
 
 STORE = "sqlite:///mlflow.db"
 EXPERIMENT = "poreseg"
-REFUSED = re.compile(r"[^A-Za-z0-9_\-. :/]")  # in names of metrics, which hold names of images
+REFUSED = re.compile(r"[^\w\-. :/]")  # by MLflow, in names of metrics, which hold names of images
 
 
 class Silent:

@@ -189,6 +189,8 @@ def _fabric(precision: str) -> tuple[Fabric, str]:
     """Lightning's Fabric on the fastest device, and the precision it computes in."""
     fabric = Fabric(accelerator="auto", devices=1)
     chosen = precision_of(fabric.device) if precision == "auto" else precision
+    if fabric.device.type == "cpu" and chosen == "16-mixed":
+        chosen = "bf16-mixed"  # what Fabric takes there in its place
     fabric = Fabric(accelerator="auto", devices=1, precision=chosen)  # type: ignore[arg-type]
     fabric.launch()
     return fabric, chosen

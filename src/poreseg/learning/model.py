@@ -112,10 +112,22 @@ def build_network(encoder: str) -> Any:
 
 
 def start_network(encoder: str, weights: Path | str) -> Any:
-    """A U-Net that starts from weights: those of its encoder, the rest random, or all of them."""
+    """A U-Net that starts from weights: those of its encoder, the rest random, or all of them.
+
+    Raises
+    ------
+    PoresegError
+        They are of another network.
+    """
     network, found = build_network(encoder), load_file(weights)
     whole_network = any(key.startswith("decoder.") for key in found)
-    (network if whole_network else network.encoder).load_state_dict(found)
+    try:
+        (network if whole_network else network.encoder).load_state_dict(found)
+    except RuntimeError:  # keys or shapes that it has not
+        raise PoresegError(
+            f"{weights}: no weights of a U-Net for one class with the encoder {encoder}; name the encoder "
+            "that they are of in encoder.name, or set train.start to encoder"
+        ) from None
     return network
 
 
