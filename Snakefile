@@ -8,6 +8,7 @@ import os
 
 from poreseg.drawn import study as demo
 from poreseg.devices import gpu_percent, gpus
+from poreseg.files import companions
 from poreseg.plan import finish, planned, sources
 
 
@@ -46,7 +47,7 @@ if plan.is_demo:
 
     rule demo:
         input:
-            sources=sources("demo"),
+            sources("demo"),
         output:
             demo.files(plan.study.folder),
         log:
@@ -57,8 +58,9 @@ if plan.is_demo:
 
 rule ingest:
     input:
+        sources("ingest"),
         image=lambda w: str(plan.study[w.image].image),
-        sources=sources("ingest"),
+        companions=lambda w: companions(plan.study[w.image].image),
     output:
         raster=at("rasters/{image}.tif"),
     log:
@@ -72,9 +74,12 @@ rule ingest:
 
 rule rasterise:
     input:
+        sources("rasterise"),
         labels=lambda w: [str(label) for label in plan.study[w.image].labels],
+        companions=lambda w: [
+            part for label in plan.study[w.image].labels for part in companions(label)
+        ],
         raster=at("rasters/{image}.tif"),
-        sources=sources("rasterise"),
     output:
         label=at("labels/{image}.tif"),
     log:
@@ -89,8 +94,8 @@ rule rasterise:
 
 rule tile:
     input:
+        sources("tile"),
         label=at("labels/{image}.tif"),
-        sources=sources("tile"),
     output:
         table=at("tiles/{image}.csv"),
     log:
@@ -103,24 +108,24 @@ rule tile:
 
 rule tile_all:
     input:
-        tables=expand(at("tiles/{image}.csv"), image=plan.study.labelled),
-        sources=sources("tile_all"),
+        sources("tile_all"),
+        tables=expand(at("tiles/{image}.csv"), image=plan.study.teaching),
     output:
         table=at("tiles.csv"),
     log:
         at("logs/tile_all.log"),
     params:
-        split=plan.split_table(),
+        split=plan.split_table(plan.study.teaching),
     script:
         "workflow/scripts/tile_all.py"
 
 
 rule augment:
     input:
+        sources("augment"),
         tiles=at("tiles.csv"),
-        rasters=expand(at("rasters/{image}.tif"), image=plan.study.labelled),
-        labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
-        sources=sources("augment"),
+        rasters=expand(at("rasters/{image}.tif"), image=plan.study.teaching),
+        labels=expand(at("labels/{image}.tif"), image=plan.study.teaching),
     output:
         pipeline=at("augment/pipeline.json"),
         sheet=at("augment/contact-sheet.png"),
@@ -134,9 +139,9 @@ rule augment:
 
 rule baseline:
     input:
+        sources("baseline"),
         rasters=expand(at("rasters/{image}.tif"), image=plan.study.labelled),
         labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
-        sources=sources("baseline"),
     output:
         table=at("baselines.csv"),
     log:
@@ -151,8 +156,8 @@ rule baseline:
 
 rule encoder:
     input:
+        sources("encoder"),
         file=plan.params.encoder.file or [],
-        sources=sources("encoder"),
     output:
         weights=at("encoder/weights.safetensors"),
         card=at("encoder/encoder.json"),
@@ -166,9 +171,9 @@ rule encoder:
 
 rule pretrain:
     input:
+        sources("pretrain"),
         encoder_weights=at("encoder/weights.safetensors"),
         encoder_card=at("encoder/encoder.json"),
-        sources=sources("pretrain"),
     output:
         card=at("encoder/pretrained/poreseg.json"),
         weights=at("encoder/pretrained/model.safetensors"),
@@ -187,8 +192,8 @@ rule pretrain:
 rule train:
     input:
         tiles=at("tiles.csv"),
-        rasters=expand(at("rasters/{image}.tif"), image=plan.study.labelled),
-        labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
+        rasters=expand(at("rasters/{image}.tif"), image=plan.study.teaching),
+        labels=expand(at("labels/{image}.tif"), image=plan.study.teaching),
         pipeline=at("augment/pipeline.json"),
         encoder_card=at("encoder/encoder.json"),
         start=plan.start,
@@ -214,8 +219,8 @@ rule train:
 rule refit:
     input:
         tiles=at("tiles.csv"),
-        rasters=expand(at("rasters/{image}.tif"), image=plan.study.labelled),
-        labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
+        rasters=expand(at("rasters/{image}.tif"), image=plan.study.teaching),
+        labels=expand(at("labels/{image}.tif"), image=plan.study.teaching),
         pipeline=at("augment/pipeline.json"),
         encoder_card=at("encoder/encoder.json"),
         start=at("model/fold-0/model.safetensors"),
@@ -239,12 +244,12 @@ rule refit:
 
 rule predict:
     input:
+        sources("predict"),
         raster=at("rasters/{image}.tif"),
         cards=lambda w: expand("{model}/poreseg.json", model=plan.models_of(w.image)),
         weights=lambda w: expand(
             "{model}/model.safetensors", model=plan.models_of(w.image)
         ),
-        sources=sources("predict"),
     output:
         probabilities=at("probabilities/{image}.tif"),
     log:
@@ -260,9 +265,9 @@ rule predict:
 
 rule segment:
     input:
+        sources("segment"),
         probabilities=at("probabilities/{image}.tif"),
         raster=at("rasters/{image}.tif"),
-        sources=sources("segment"),
     output:
         mask=at("masks/{image}.tif"),
         overlay=at("overlays/{image}.png"),
@@ -277,12 +282,12 @@ rule segment:
 
 rule evaluate:
     input:
+        sources("evaluate"),
         masks=expand(at("masks/{image}.tif"), image=plan.study.labelled),
         probabilities=expand(at("probabilities/{image}.tif"), image=plan.study.labelled),
         labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
         baselines=at("baselines.csv"),
         encoder_card=at("encoder/encoder.json"),
-        sources=sources("evaluate"),
     output:
         metrics=at("metrics.json"),
         scores=at("scores.csv"),
@@ -299,24 +304,26 @@ rule evaluate:
 
 rule errors:
     input:
-        tiles=at("tiles.csv"),
+        sources("errors"),
         rasters=expand(at("rasters/{image}.tif"), image=plan.study.labelled),
         masks=expand(at("masks/{image}.tif"), image=plan.study.labelled),
         labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
-        sources=sources("errors"),
     output:
         maps=expand(at("errors/{image}.png"), image=plan.study.labelled),
         sheet=at("worst-tiles.png"),
     log:
         at("logs/errors.log"),
+    params:
+        settings=plan.settings("tile"),
+        split=plan.split_table(),
     script:
         "workflow/scripts/errors.py"
 
 
 rule measure:
     input:
+        sources("measure"),
         mask=at("masks/{image}.tif"),
-        sources=sources("measure"),
     output:
         table=at("pores/{image}.csv"),
     log:
@@ -329,9 +336,9 @@ rule measure:
 
 rule measure_all:
     input:
+        sources("measure_all"),
         masks=expand(at("masks/{image}.tif"), image=plan.study.names),
         tables=expand(at("pores/{image}.csv"), image=plan.study.names),
-        sources=sources("measure_all"),
     output:
         porosity=at("porosity.csv"),
         sizes=at("pore-sizes.csv"),
@@ -345,6 +352,8 @@ rule measure_all:
 
 rule report:
     input:
+        sources("report"),
+        "src/poreseg/analysis/report.html.j2",
         rasters=expand(at("rasters/{image}.tif"), image=plan.study.names),
         masks=expand(at("masks/{image}.tif"), image=plan.study.names),
         labels=expand(at("labels/{image}.tif"), image=plan.study.labelled),
@@ -358,8 +367,6 @@ rule report:
         histories=plan.histories,
         cards=plan.cards,
         sheet=at("augment/contact-sheet.png"),
-        template="src/poreseg/analysis/report.html.j2",
-        sources=sources("report"),
     output:
         page=at("report/index.html"),
     log:

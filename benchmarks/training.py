@@ -22,7 +22,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import segmentation_models_pytorch as smp
 import torch
 from common import report
@@ -36,6 +35,7 @@ from poreseg.learning.dataset import Crops, by_name
 from poreseg.learning.losses import dice_and_bce
 from poreseg.learning.model import autocast, build_network, normalise, precision_of, speed_up
 from poreseg.learning.train import train
+from poreseg.tables import read_table
 from poreseg.tracking import Silent
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ class Build:
 
     def __init__(self, results: Path) -> None:
         self.results = results
-        table = pd.read_csv(results / "tiles.csv")
+        table = read_table(results / "tiles.csv")
         self.names = sorted(table["image"].unique())
         self.rasters = [results / "rasters" / f"{name}.tif" for name in self.names]
         self.labels = [results / "labels" / f"{name}.tif" for name in self.names]
@@ -79,7 +79,7 @@ def real(build: Build) -> float:
             start = time.perf_counter()
             train(
                 build.results / "tiles.csv", build.rasters, build.labels, build.pipeline,
-                build.results / "encoder" / "encoder.json", build.results / "encoder" / "weights.safetensors",
+                build.results / "encoder" / "encoder.json", build.results / "encoder" / "weights.safetensors", [],
                 folder / "model", folder / "history.csv", fold=0, checkpoints=folder / "checkpoints",
                 threads=torch.get_num_threads(), tracker=Silent(), **settings,
             )  # fmt: skip

@@ -296,12 +296,10 @@ def test_the_worst_tiles_of_unlearned_images_come_first(tmp_path):
         ingest_array(tmp_path / f"{name}.tif", image)
         write_raster(tmp_path / f"{name}-mask.tif", np.zeros_like(label))  # all pores are missed
         write_raster(tmp_path / f"{name}-label.tif", label)
-    tiles = pd.DataFrame({"image": ["taught", "judged", "judged"], "row": 0, "col": [64, 0, 64],
-                          "height": 64, "width": 64, "role": ["train", "test", "test"]})  # fmt: skip
-    tiles.to_csv(tmp_path / "tiles.csv", index=False)
     files = [[tmp_path / f"{name}{kind}" for name in ("taught", "judged")]
              for kind in (".tif", "-mask.tif", "-label.tif", ".png")]  # fmt: skip
-    errors(tmp_path / "tiles.csv", *files, tmp_path / "worst.png")
+    split = [["taught", "train", None], ["judged", "test", None]]
+    errors(*files, tmp_path / "worst.png", split=split, size=64)
     drawn = np.asarray(Image.open(tmp_path / "judged.png"))
     assert drawn.shape == (64, 128, 3)
     assert np.abs(drawn[0, 0].astype(int) - MISSED).max() < 40

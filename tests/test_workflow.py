@@ -239,6 +239,18 @@ def test_another_learning_rate_trains_and_does_not_ingest(project, edited):
     assert not jobs.keys() & {"ingest", "rasterise", "tile", "tile_all", "augment", "encoder"}
 
 
+def test_a_corrected_test_label_scores_anew_and_does_not_train(project):
+    path = project.folder / "data/raw/labels/sem-4.png"
+    kept = path.read_bytes()
+    label = np.asarray(Image.open(path)).copy()
+    label[:10] = 0
+    Image.fromarray(label).save(path)
+    jobs = project.jobs()
+    path.write_bytes(kept)
+    assert (jobs["rasterise"], jobs["evaluate"], jobs["errors"]) == (1, 1, 1)
+    assert not jobs.keys() & {"tile_all", "augment", "train", "refit", "predict"}
+
+
 def test_folds_train_a_model_each(project):
     jobs = project.jobs("--config", "split={folds: 2}", "--configfile", "params.yaml")
     assert (jobs["train"], jobs["predict"]) == (2, 7)
@@ -392,10 +404,17 @@ def test_a_study_of_many_formats_is_rasterised_through_the_snakefile(new_project
     formats.vector("ESRI Shapefile")(raw / "labels/e.shp")
     formats.tiff(formats.numbered())(raw / "labels/f_pore.ome.tiff")
     (raw / "samples.csv").write_text("image,channel,pixel_size_um\na.ome.tif,2,0.5\n")
-    project.build("--until", "tile")
+    killed = project.folder / "results/.checkpoints/0a/last.ckpt"
+    killed.parent.mkdir(parents=True)
+    killed.touch()
+    project.build("--until", "rasterise")
+    assert killed.exists()  # a build of a part ends no training
     for name in "abcdef":
         with rasterio.open(project.folder / f"results/labels/{name}.tif") as label:
             np.testing.assert_array_equal(label.read(1), formats.PORE, err_msg=name)
     with rasterio.open(project.folder / "results/rasters/a.tif") as raster:
         np.testing.assert_array_equal(raster.read(1), gray)
         assert raster.tags()["PIXEL_SIZE_FROM"] == "samples.csv"
+    columns = raw / "labels/e.dbf"  # where a shapefile's classes are
+    columns.write_bytes(columns.read_bytes().replace(b"pore", b"void"))
+    assert project.jobs("--until", "rasterise") == {"rasterise": 1}

@@ -7,7 +7,7 @@ import ast
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,10 @@ class Plan:
             return [self.at("model/all")]
         return [self.at(f"model/fold-{fold}") for fold in self.study.seen_by(image)]
 
-    def split_table(self) -> list[list[Any]]:
-        """Image, role and held-out fold of every labelled image."""
-        return [[s.name, s.role, s.fold] for s in self.study.samples if s.labels]
+    def split_table(self, images: Sequence[str] | None = None) -> list[list[Any]]:
+        """Image, role and held-out fold of labelled images: of all of them, or of some."""
+        names = self.study.labelled if images is None else images
+        return [[name, self.study[name].role, self.study[name].fold] for name in names]
 
 
 def _in_minutes(params: Params) -> Params:
@@ -231,7 +232,7 @@ def prune(plan: Plan) -> list[str]:
         for path in Path(plan.at(folder)).glob("*"):
             if path.name not in wanted and MODEL.fullmatch(path.name.removesuffix(suffix)):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-    shutil.rmtree(plan.at(".checkpoints"), ignore_errors=True)  # of trainings whose params changed
+    shutil.rmtree(plan.at(".checkpoints"), ignore_errors=True)  # all trainings are done
     write_json(record, plan.study.names)
     for left in Path(plan.results).rglob(".*"):  # by a job that was killed before this build
         if TEMPORARY.match(left.name) and left.stat().st_mtime < plan.began:
@@ -240,11 +241,16 @@ def prune(plan: Plan) -> list[str]:
 
 
 def finish(plan: Plan) -> None:
-    """End a build: remove what the study no longer holds and say where the results are."""
+    """End a build: remove what the study no longer holds and say where the results are.
+
+    A build of a part of the results, with --until or a file as its target, leaves all as it is.
+    """
+    last = Path(plan.at("tracked.json"))
+    if not last.is_file() or last.stat().st_mtime < plan.began:
+        return
     if gone := prune(plan):
         print(f"removed the results of {len(gone)} images that are no longer in the study")
-    if Path(plan.at("metrics.json")).is_file():  # a build may stop before it, with --until
-        print(summary(plan.results))
+    print(summary(plan.results))
 
 
 def summary(results: Path | str) -> str:

@@ -5,7 +5,9 @@ from poreseg.errors import told_in_one_line
 
 with told_in_one_line(snakemake.log[0]):
     errors(
-        **{key: value for key, value in snakemake.input.items() if key != "sources"},
+        **dict(snakemake.input.items()),
         maps=snakemake.output.maps,
         sheet=snakemake.output.sheet,
+        split=snakemake.params.split,
+        **snakemake.params.settings,
     )

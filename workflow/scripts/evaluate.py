@@ -5,7 +5,7 @@ from poreseg.errors import told_in_one_line
 
 with told_in_one_line(snakemake.log[0]):
     evaluate(
-        **{key: value for key, value in snakemake.input.items() if key != "sources"},
+        **dict(snakemake.input.items()),
         **dict(snakemake.output.items()),
         split=snakemake.params.split,
         **snakemake.params.settings,

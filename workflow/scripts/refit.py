@@ -11,7 +11,7 @@ from poreseg.tracking import tracked
 parent = read_card(Path(snakemake.input.start).parent)["mlflow_run_id"]
 with told_in_one_line(snakemake.log[0]), own_gpu(), tracked("refit", parent=parent) as tracker:
     train(
-        **{key: value for key, value in snakemake.input.items() if key != "sources"},
+        **dict(snakemake.input.items()),
         model=Path(snakemake.output.card).parent,
         history=snakemake.output.history,
         fold=None,

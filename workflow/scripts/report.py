@@ -5,11 +5,7 @@ from poreseg.errors import told_in_one_line
 
 with told_in_one_line(snakemake.log[0]):
     report(
-        **{
-            key: value
-            for key, value in snakemake.input.items()
-            if key not in ("sources", "template")
-        },
+        **dict(snakemake.input.items()),
         page=snakemake.output.page,
         study=snakemake.params.study,
         **snakemake.params.settings,

@@ -10,7 +10,7 @@ from poreseg.tracking import tracked
 name = f"{snakemake.params.study} fold {snakemake.wildcards.fold}"
 with told_in_one_line(snakemake.log[0]), own_gpu(), tracked(name) as tracker:
     train(
-        **{key: value for key, value in snakemake.input.items() if key != "sources"},
+        **dict(snakemake.input.items()),
         model=Path(snakemake.output.card).parent,
         history=snakemake.output.history,
         fold=int(snakemake.wildcards.fold),

@@ -1,20 +1,19 @@
 """Errors: where a prediction is wrong, as pictures: a map of each image, and the worst tiles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from poreseg.classes import PORE, UNKNOWN
 from poreseg.files import whole
 from poreseg.images.raster import open_raster
+from poreseg.images.windows import Window, grid
 from poreseg.metrics import Counts, count
 from poreseg.prediction.segment import paint
-from poreseg.tables import read_table
 
 FALSE = (255, 140, 0)  # orange: taken for pore and is none
 MISSED = (230, 0, 90)  # crimson: pore and not found
@@ -25,19 +24,19 @@ CAPTION_PX = 22
 
 
 def errors(
-    tiles: Path | str,
     rasters: Sequence[Path | str],
     masks: Sequence[Path | str],
     labels: Sequence[Path | str],
     maps: Sequence[Path | str],
     sheet: Path | str,
+    *,
+    split: Sequence[Sequence[Any]],
+    size: int,
 ) -> None:
     """Draw the maps and the contact sheet.
 
     Parameters
     ----------
-    tiles
-        tiles.csv.
     rasters, masks, labels
         Of the labelled images, in one order.
     maps
@@ -45,8 +44,12 @@ def errors(
     sheet
         PNG to write: of the images that were not learned from, the tiles with the most
         wrong pixels, the worst first; each as image, label and differences.
+    split
+        Rows of image, role and fold.
+    size
+        Side of a tile in px.
     """
-    windows = read_table(tiles)
+    roles = {image: role for image, role, _ in split}
     candidates = []
     for raster, mask, label, out in zip(rasters, masks, labels, maps, strict=True):
         with open_raster(raster) as source, open_raster(mask) as found, open_raster(label) as truth:
@@ -54,8 +57,9 @@ def errors(
         drawn = differences(image, pore, known)
         with whole(out) as temporary:
             Image.fromarray(drawn).save(temporary)
-        own = windows[(windows["image"] == Path(raster).stem) & (windows["role"] != "train")]
-        candidates += _worst(own, image, pore, known, drawn)
+        name = Path(raster).stem
+        if roles[name] != "train":
+            candidates += _worst(f"{name} ({roles[name]})", size, image, pore, known, drawn)
     candidates.sort(key=lambda tile: -tile[0])
     with whole(sheet) as temporary:
         _sheet([picture for _, picture in candidates[:SHOWN]]).save(temporary)
@@ -78,7 +82,8 @@ def differences(
 
 
 def _worst(
-    tiles: pd.DataFrame,
+    title: str,
+    size: int,
     image: NDArray[np.uint8],
     pore: NDArray[np.bool_],
     label: NDArray[np.uint8],
@@ -86,12 +91,11 @@ def _worst(
 ) -> list[tuple[int, NDArray[np.uint8]]]:
     """The worst tiles of one image: number of wrong pixels, and picture."""
     found = []
-    for tile in tiles.to_dict("records"):
-        part = (slice(tile["row"], tile["row"] + tile["height"]),
-                slice(tile["col"], tile["col"] + tile["width"]))  # fmt: skip
+    for window in grid(pore.shape[0], pore.shape[1], size):
+        part = window.slices
         counts = count(pore[part], label[part])
         if wrong := counts.false_pore + counts.missed_pore:
-            found.append((wrong, part, _caption(tile, counts)))
+            found.append((wrong, part, _caption(title, window, counts)))
     found.sort(key=lambda entry: -entry[0])
     return [
         (wrong, _row(image[part], label[part], drawn[part], caption))
@@ -99,8 +103,8 @@ def _worst(
     ]
 
 
-def _caption(tile: Mapping[Any, Any], counts: Counts) -> str:
-    return (f"{tile['image']} ({tile['role']}), row {tile['row']}, column {tile['col']}: IoU {counts.iou:.2f}, "
+def _caption(title: str, window: Window, counts: Counts) -> str:
+    return (f"{title}, row {window.row}, column {window.col}: IoU {counts.iou:.2f}, "
             f"{counts.false_pore} px false, {counts.missed_pore} px missed")  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from poreseg.analysis.errors import differences, labelled
 from poreseg.analysis.evaluate import ROLES
 from poreseg.classes import PORE
 from poreseg.files import read_json, write_text
-from poreseg.images.raster import Raster, open_raster
+from poreseg.images.raster import open_raster
 from poreseg.metrics import METHODS
 from poreseg.prediction.segment import BLUE, paint
 from poreseg.tables import read_table
@@ -122,35 +122,28 @@ def _about(raster: Path | str, mask: Path | str) -> dict[str, Any]:
 def _pictures(
     raster: Path | str, mask: Path | str, label: Path | str | None, side: int
 ) -> list[tuple[str, str]]:
-    """Caption and picture of image, label, prediction and differences."""
+    """Caption and picture of image, label, prediction and differences.
+
+    Every nth pixel, so that it fits; what is no specimen has a line around it.
+    """
     with open_raster(raster) as image, open_raster(mask) as found:
-        pixels, values = _shrunk(image, side)
-        pore = found.band()[values] == PORE
+        step = -(-max(image.height, image.width) // side)
+        pixels = image.thinned(image.shown, step)
+        pixels[find_boundaries(~image.thinned(image.valid, step), mode="thick")] = FRAME
+        pore = found.thinned(found.band, step) == PORE
     if label is None:
         return [
             ("image", _embedded_array(pixels)),
             ("prediction", _embedded_array(paint(pixels, pore))),
         ]
     with open_raster(label) as truth:
-        known = truth.band()[values]
+        known = truth.thinned(truth.band, step)
     return [
         ("image", _embedded_array(pixels)),
         ("label", _embedded_array(labelled(pixels, known))),
         ("prediction", _embedded_array(paint(pixels, pore))),
         ("differences", _embedded_array(differences(pixels, pore, known))),
     ]
-
-
-def _shrunk(raster: Raster, side: int) -> tuple[NDArray[np.uint8], tuple[slice, slice]]:
-    """Every nth pixel of a raster so that it fits, and the slices that take the same of others.
-
-    What is no specimen has a line around it.
-    """
-    step = -(-max(raster.height, raster.width) // side)
-    taken = (slice(None, None, step), slice(None, None, step))
-    pixels = np.ascontiguousarray(raster.shown()[taken])
-    pixels[find_boundaries(~raster.valid()[taken], mode="thick")] = FRAME
-    return pixels, taken
 
 
 def _embedded_array(pixels: NDArray[np.uint8]) -> str:

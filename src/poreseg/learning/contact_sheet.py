@@ -31,7 +31,7 @@ def augment(
     Parameters
     ----------
     tiles, rasters, labels
-        tiles.csv, and the rasters of all labelled images.
+        tiles.csv, and the rasters of its images.
     pipeline
         JSON to write (`write_pipeline`); train loads this very file.
     sheet
@@ -42,8 +42,7 @@ def augment(
     """
     write_pipeline(pipeline, **settings)
     loaded = load_pipeline(pipeline)
-    table = read_table(tiles)
-    crops = Crops(table[table["role"] != "test"], by_name(rasters), by_name(labels), loaded,
+    crops = Crops(read_table(tiles), by_name(rasters), by_name(labels), loaded,
                   length=ROWS, pore_share=1.0, seed=0)  # fmt: skip
     rows = []
     for index in range(ROWS):

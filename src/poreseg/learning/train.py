@@ -12,7 +12,7 @@ from poreseg.errors import PoresegError
 from poreseg.files import digest, read_json, sha256, whole
 from poreseg.images.raster import open_raster
 from poreseg.learning.augment import load_pipeline
-from poreseg.learning.calibrate import apply_temperature, calibrate
+from poreseg.learning.calibrate import AS_PREDICTED, apply_temperature, calibrate
 from poreseg.learning.card import CARD, read_card
 from poreseg.learning.dataset import Crops, Drawn, WithDrawn, by_name
 from poreseg.learning.looks import looks_of
@@ -24,7 +24,6 @@ from poreseg.metrics import count
 from poreseg.tables import read_table, write_table
 from poreseg.tracking import Silent
 
-VALIDATION = {"window": 512, "overlap": 64, "batch": 4, "tta": "none"}
 Labelled = tuple[Path, Path]  # raster and label of an image
 
 
@@ -35,6 +34,7 @@ def train(
     pipeline: Path | str,
     encoder_card: Path | str,
     start: Path | str,
+    sources: Sequence[Path | str],
     model: Path | str,
     history: Path | str,
     *,
@@ -53,13 +53,15 @@ def train(
     Parameters
     ----------
     tiles
-        tiles.csv; the fold's held-out images validate, test images are not touched.
+        tiles.csv; the fold's held-out images validate. It lists no test image.
     rasters, labels
-        Of all labelled images.
+        Of its images.
     pipeline, encoder_card
         What the verbs augment and encoder wrote.
     start
         Safetensors of an encoder or of a whole U-Net.
+    sources
+        Files of the code; a killed training is not resumed when one of them has changed.
     model
         Folder to write: smp's own files and poreseg.json.
     history
@@ -76,7 +78,7 @@ def train(
     """
     pace = Recipe(**recipe)
     _check_start(start, encoder_card)
-    number = seed + (1000 if fold is None else fold)  # other crops in each training
+    number = 1000 * seed + (999 if fold is None else fold)  # other crops in each training
     settings = {
         **recipe, "pore_share": pore_share, "drawn": drawn, "drawn_below": drawn_below, "seed": seed, "fold": fold,
     }  # fmt: skip
@@ -85,7 +87,6 @@ def train(
     # data
     raster_of, label_of = by_name(rasters), by_name(labels)
     table = read_table(tiles)
-    table = table[table["role"] != "test"]
     held_out = table["fold"] == fold
     learned_from, validating = (sorted(table[rows]["image"].unique()) for rows in (~held_out, held_out))  # fmt: skip
     crops = Crops(table[~held_out], raster_of, label_of, load_pipeline(pipeline),
@@ -111,8 +112,7 @@ def train(
         chosen = read_card(Path(start).parent)
         card |= {key: chosen[key] for key in ("threshold", "temperature")}
         apply_temperature(network, 1 / card["temperature"])
-    code = [path for part in ("drawn", "learning") for path in sorted((Path(__file__).parents[1] / part).glob("*.py"))]  # fmt: skip
-    made_of = [tiles, *rasters, *labels, *code]
+    made_of = [tiles, *rasters, *labels, *sources]
     key = digest([card["params_hash"], [sha256(path) for path in made_of]])
     tracker.params({**settings, "start": str(start)})
     tracker.params({f"augment.{key}": value for key, value in augment["settings"].items()})
@@ -174,7 +174,7 @@ def validate(model: Model, images: Sequence[Labelled]) -> dict[str, float | None
     """IoU of whole, stitched images by name; None for those whose label holds no pore."""
     ious = {}
     for raster_path, label_path in images:
-        found = predict_raster([model], raster_path, **VALIDATION)
+        found = predict_raster([model], raster_path, **AS_PREDICTED, tta="none")
         with open_raster(label_path) as label:
             scored = count(found >= EVEN, label.band())
         ious[raster_path.stem] = scored.iou if scored.label_porosity else None
