@@ -4,10 +4,8 @@ snakemake --cores all
 snakemake --cores all --config study=PATH results=PATH
 """
 
-import os
-
 from poreseg.drawn import study as demo
-from poreseg.devices import gpu_percent, gpus
+from poreseg.devices import gpu_percent, gpus, prepare_processor
 from poreseg.files import companions
 from poreseg.plan import finish, planned, sources
 
@@ -15,10 +13,7 @@ from poreseg.plan import finish, planned, sources
 configfile: "params.yaml"
 
 
-# Threads that wait leave their core to others: to the worker that draws crops, for one.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-
+prepare_processor()
 plan = planned(config)
 at = plan.at
 

@@ -11,11 +11,15 @@ On a finished build's own tiles, encoder and augmentation:
 - example: the loop of smp's examples on the same network and crops: fp32, channels first,
   Dice loss, Adam, crops by as many worker processes as there are cores.
 
-Each round takes them in turns; the best of each counts.
+Each round takes them in turns, each in a process of its own: real and bare in the
+environment that a build gives its jobs, the example in the one that this is called in. The
+best of each counts.
 """
 
 import argparse
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from itertools import islice
@@ -29,6 +33,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from poreseg.config import read_params
+from poreseg.devices import PROCESSOR
 from poreseg.files import read_json
 from poreseg.learning.augment import load_pipeline
 from poreseg.learning.dataset import Crops, by_name
@@ -139,20 +144,33 @@ def _per_step(steps: Any) -> float:
     return (time.perf_counter() - start) / (LONG - SHORT)
 
 
+WAYS = {"real": real, "bare": bare, "example": example}
+
+
+def measured(way: str, results: Path) -> float:
+    """Seconds of a step, by a process of its own."""
+    own = {"CUDA_VISIBLE_DEVICES": "-1"} | (PROCESSOR if way != "example" else {})
+    command = [sys.executable, __file__, "--results", str(results), "--way", way]
+    done = subprocess.run(command, env=os.environ | own, stdout=subprocess.PIPE, text=True, check=True)  # fmt: skip
+    return float(done.stdout.split()[-1])
+
+
 def main() -> None:
     """Measure all three."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--way", choices=WAYS, help="print the seconds of this one alone, here")
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args()
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # all on the processor
     build = Build(given.results)
-    ways = {"real": real, "bare": bare, "example": example}
-    best = dict.fromkeys(ways, float("inf"))
+    if given.way:
+        print(WAYS[given.way](build))
+        return
+    best = dict.fromkeys(WAYS, float("inf"))
     for _ in range(given.rounds):
-        for name, way in ways.items():
-            best[name] = min(best[name], way(build))
+        for way in WAYS:
+            best[way] = min(best[way], measured(way, given.results))
     found = {
         "data_share": 1 - best["bare"] / best["real"],
         "ratio_smp_example": best["example"] / best["real"], "seconds_per_step": best,

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
 from poreseg import cli, devices
-from poreseg.devices import VISIBLE, gpu_percent, gpus, own_gpu
+from poreseg.devices import VISIBLE, gpu_percent, gpus, own_gpu, prepare_processor
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
@@ -448,3 +448,30 @@ with own_gpu() as own:
     with own_gpu() as own:  # they are free again
         assert own
         assert os.environ[VISIBLE] == "0"
+
+
+FREED = """
+import resource
+
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    b"." * 2**27  # freed at once
+before = faults()
+b"." * 2**27
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is kept by settings of glibc")  # fmt: skip
+def test_memory_that_is_freed_stays_with_the_process(monkeypatch):
+    monkeypatch.setattr(os, "environ", {**os.environ, "OMP_WAIT_POLICY": "active"})
+    os.environ.pop("GLIBC_TUNABLES", None)
+
+    def faults():
+        command = [sys.executable, "-c", FREED]
+        return int(subprocess.run(command, env=os.environ, capture_output=True, check=True).stdout)
+
+    assert faults() > 10000  # of 32768 pages
+    prepare_processor()
+    assert faults() < 100
+    assert os.environ["OMP_WAIT_POLICY"] == "active"  # what the user has set stays

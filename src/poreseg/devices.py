@@ -1,4 +1,4 @@
-"""NVIDIA GPUs of this machine, found without a library that takes seconds to load."""
+"""The processor and the NVIDIA GPUs of this machine, without a library that takes seconds to load."""
 
 import getpass
 import os
@@ -12,6 +12,20 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+# Read by libraries when a process starts. Threads that wait leave their core to others: to the worker
+# that draws crops, for one. And memory that torch frees stays with the process, in large pages: glibc
+# would give it back after each layer, and a training step spend a fifth of its time on having it anew.
+PROCESSOR = {
+    "OMP_WAIT_POLICY": "passive",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296"
+    ":glibc.malloc.trim_threshold=8589934592",
+}
+
+
+def prepare_processor() -> None:
+    """Let the processes that this one starts use the processor well; what the user has set stays."""
+    for name, value in PROCESSOR.items():
+        os.environ.setdefault(name, value)
 
 
 def gpus() -> list[str]:
