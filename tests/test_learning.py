@@ -500,19 +500,19 @@ def trained(specimen):
             pore_share=0.5, encoder_rate=1.0, weight_decay=0.0, warmup=0.1,
             validate_every=2, workers=0, seed=1,
             **{"precision": "32-true", "steps": 6, "minutes": 60, "patience": 99, "fold": 0, "learning_rate": 1e-3, "ema": 0.5,
-               "drawn": 0.25, "drawn_below": 3} | more,
+               "drawn": 0.25} | more,
         )  # fmt: skip
         return pd.read_csv(specimen / folder / "history.csv")
 
     return run
 
 
-@pytest.mark.parametrize(("below", "drawn"), [(3, 2), (2, 0)])
-def test_specimens_are_drawn_where_few_images_teach(trained, monkeypatch, below, drawn):
+@pytest.mark.parametrize(("share", "drawn"), [(0.25, 2), (0, 0)])
+def test_a_share_of_what_is_learned_from_is_drawn(trained, monkeypatch, share, drawn):
     met = []
     take = Drawn.__getitem__
     monkeypatch.setattr(Drawn, "__getitem__", lambda self, i: met.append(i) or take(self, i))
-    trained("few", Dies(at=-1), steps=4, drawn_below=below)  # two images; 8 crops
+    trained("few", Dies(at=-1), steps=4, drawn=share)  # 8 crops
     assert met == list(range(drawn))
 
 

@@ -88,7 +88,6 @@ class Train(Section):
     batch: Positive
     pore_share: Fraction
     drawn: Fraction
-    drawn_below: Annotated[int, Field(ge=0)]
     learning_rate: Annotated[float, Field(gt=0)]
     encoder_rate: Annotated[float, Field(ge=0)]
     weight_decay: Annotated[float, Field(ge=0)]

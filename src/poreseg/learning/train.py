@@ -44,7 +44,6 @@ def train(
     tracker: Silent,
     pore_share: float,
     drawn: float,
-    drawn_below: int,
     seed: int,
     **recipe: Any,
 ) -> None:
@@ -79,9 +78,7 @@ def train(
     pace = Recipe(**recipe)
     _check_start(start, encoder_card)
     number = 1000 * seed + (999 if fold is None else fold)  # other crops in each training
-    settings = {
-        **recipe, "pore_share": pore_share, "drawn": drawn, "drawn_below": drawn_below, "seed": seed, "fold": fold,
-    }  # fmt: skip
+    settings = {**recipe, "pore_share": pore_share, "drawn": drawn, "seed": seed, "fold": fold}
     augment, encoder = read_json(pipeline), read_json(encoder_card)
 
     # data
@@ -91,9 +88,8 @@ def train(
     learned_from, validating = (sorted(table[rows]["image"].unique()) for rows in (~held_out, held_out))  # fmt: skip
     crops = Crops(table[~held_out], raster_of, label_of, load_pipeline(pipeline),
                   length=pace.steps * pace.batch, pore_share=pore_share, seed=number)  # fmt: skip
-    share = drawn if table["image"].nunique() < drawn_below else 0.0
-    specimens = Drawn(augment["crop_px"], number, inverse=share > 0 and crops.bright())
-    items = WithDrawn(crops, specimens, share)
+    specimens = Drawn(augment["crop_px"], number, inverse=drawn > 0 and crops.bright())
+    items = WithDrawn(crops, specimens, drawn)
     judged_by = [(raster_of[name], label_of[name]) for name in validating]
     used = sorted({*learned_from, *validating})
     card: dict[str, Any] = {
