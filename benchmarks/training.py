@@ -149,7 +149,7 @@ WAYS = {"real": real, "bare": bare, "example": example}
 
 def measured(way: str, results: Path) -> float:
     """Seconds of a step, by a process of its own."""
-    own = {"CUDA_VISIBLE_DEVICES": "-1"} | (PROCESSOR if way != "example" else {})
+    own = {"CUDA_VISIBLE_DEVICES": "-1", **(PROCESSOR if way != "example" else {})}
     command = [sys.executable, __file__, "--results", str(results), "--way", way]
     done = subprocess.run(command, env=os.environ | own, stdout=subprocess.PIPE, text=True, check=True)  # fmt: skip
     return float(done.stdout.split()[-1])

@@ -601,6 +601,7 @@ def test_a_start_of_another_network_is_told(trained, specimen):
         trained("other", Dies(at=-1), start=specimen / "mine" / "model.safetensors")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in it")
 def test_what_a_processor_cannot_compute_in_is_not_said_to_be_used(trained, specimen):
     trained("half", Dies(at=-1), steps=2, precision="16-mixed")
     assert read_json(specimen / "half" / "model" / "poreseg.json")["precision"] == "bf16-mixed"

@@ -462,7 +462,7 @@ print(faults() - before)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is kept by settings of glibc")  # fmt: skip
+@pytest.mark.skipif(devices.glibc() < devices.GLIBC, reason="memory is kept by a setting of glibc")
 def test_memory_that_is_freed_stays_with_the_process(monkeypatch):
     monkeypatch.setattr(os, "environ", {**os.environ, "OMP_WAIT_POLICY": "active"})
     os.environ.pop("GLIBC_TUNABLES", None)
@@ -471,7 +471,7 @@ def test_memory_that_is_freed_stays_with_the_process(monkeypatch):
         command = [sys.executable, "-c", FREED]
         return int(subprocess.run(command, env=os.environ, capture_output=True, check=True).stdout)
 
-    assert faults() > 10000  # of 32768 pages
+    before = faults()  # of 32768 small pages, or of 64 large ones
     prepare_processor()
-    assert faults() < 100
+    assert faults() <= before / 20
     assert os.environ["OMP_WAIT_POLICY"] == "active"  # what the user has set stays

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import platform
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,12 +21,23 @@ PROCESSOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296"
     ":glibc.malloc.trim_threshold=8589934592",
 }
+GLIBC = (
+    2,
+    36,
+)  # or later; older ones refuse so high a threshold, and the other alone makes them slower
 
 
 def prepare_processor() -> None:
     """Let the processes that this one starts use the processor well; what the user has set stays."""
     for name, value in PROCESSOR.items():
-        os.environ.setdefault(name, value)
+        if name != "GLIBC_TUNABLES" or glibc() >= GLIBC:
+            os.environ.setdefault(name, value)
+
+
+def glibc() -> tuple[int, ...]:
+    """Version of the C library that this runs on; empty where it is another one."""
+    name, version = platform.libc_ver()
+    return tuple(map(int, version.split("."))) if name == "glibc" else ()
 
 
 def gpus() -> list[str]:
