@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import formats
 import numpy as np
 import pytest
 import tifffile
@@ -135,6 +136,26 @@ def test_convert_writes_a_label_that_reads_the_same(study, tmp_path, to, name):
         grid = Grid(size.height, size.width, image=image.name)
     np.testing.assert_array_equal(read_label([tmp_path / name], grid, Classes()).values,
                                   read_label([label], grid, Classes()).values)  # fmt: skip
+
+
+def test_convert_takes_the_plane_of_a_stack(tmp_path):
+    formats.tiff(np.arange(3 * 24 * 32, dtype=np.uint16).reshape(3, 24, 32), photometric="minisblack")(tmp_path / "a.tif")  # fmt: skip
+    rois = formats.roi_polygons()[:2]
+    for number, roi in enumerate(rois):
+        roi.position = number + 2
+    formats.roi_set(rois)(tmp_path / "a.zip")
+    arguments = (
+        "convert",
+        tmp_path / "a.zip",
+        "--image",
+        tmp_path / "a.tif",
+        "--to",
+        "mask",
+        "-o",
+        tmp_path / "a.png",
+    )
+    assert "--plane" in poreseg(*arguments, status=1)
+    assert "regions are on other planes than 2" in poreseg(*arguments, "--plane", "2")
 
 
 def test_convert_says_what_is_wrong(study, tmp_path):

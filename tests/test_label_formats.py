@@ -8,6 +8,7 @@ from pathlib import Path
 import formats
 import numpy as np
 import pytest
+import rasterio
 import roifile
 import shapely
 from formats import (
@@ -102,6 +103,7 @@ CASES = {
     "tiff white is zero": ("a.tif", formats.tiff(255 - PORE * 255, photometric="miniswhite")),
     "tiff of ImageJ, inverting": ("a.tif", formats.tiff(PORE * 255, imagej=True, photometric="miniswhite")),
     "tiff, nodata 0": ("a.tif", formats.gdal("GTiff", PORE, nodata=0)),
+    "tiff of a listed value, nodata 0": ("a.tif", formats.gdal("GTiff", PORE, nodata=0), GRID, Classes(pore=[1])),
     "tiff float, nodata 0": ("a.tif", formats.gdal("GTiff", PORE.astype(np.float32), nodata=0)),
     "tiff lzw": ("a.tif", formats.gdal("GTiff", PORE, compress="lzw")),
     "tiff of QGIS": ("a.tif", formats.gdal("GTiff", PORE, crs=UTM, transform=PLACE), ON_MAP),
@@ -137,6 +139,23 @@ def test_nodata_of_another_value_is_unknown(tmp_path):
     values[:4] = 9
     formats.gdal("GTiff", values, nodata=9)(tmp_path / "a.tif")
     np.testing.assert_array_equal(read(tmp_path / "a.tif") == 255, values == 9)
+
+
+def test_what_a_mask_within_the_file_leaves_out_is_unknown(tmp_path):
+    left_out = np.zeros_like(PORE)
+    left_out[:4] = 1
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        formats.gdal("GTiff", PORE * 255)(tmp_path / "a.tif")
+        with rasterio.open(tmp_path / "a.tif", "r+") as file:
+            file.write_mask(left_out == 0)
+    np.testing.assert_array_equal(read(tmp_path / "a.tif") == 255, left_out == 1)
+
+
+def test_unknown_stays_unknown_whatever_a_palette_looks_like(tmp_path):
+    values = PORE.copy()
+    values[:4] = 255
+    formats.palette([255] * 3 + [0] * 3 + [128] * 762, values)(tmp_path / "a.png")
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), values)
 
 
 def test_a_label_without_matrix_is_told(tmp_path):
@@ -445,10 +464,20 @@ def qupath_stack(path):
     formats.collection(found)(path)
 
 
-@pytest.mark.parametrize(("name", "write"), [("a.zip", roi_stack), ("a.geojson", qupath_stack)])
+def roi_times(path):
+    """As ImageJ saves them from a hyperstack of channels and times."""
+    rois = [roi for roi in formats.roi_polygons() if roi.name == "pore"][:3]
+    for number, roi in enumerate(rois):
+        roi.z_position, roi.t_position = 1, number + 1
+    formats.roi_set(rois)(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.zip", roi_stack), ("a.zip", roi_times), ("a.geojson", qupath_stack)]
+)
 def test_regions_of_a_stack_count_on_their_own_plane(tmp_path, name, write):
     write(tmp_path / name)
-    with pytest.raises(PoresegError, match="drawn on planes 1, 2, 3; say in"):
+    with pytest.raises(PoresegError, match="drawn on planes 1, 2, 3; say which one the image is"):
         read(tmp_path / name)
     found = []
     for plane in (1, 2, 3):
@@ -456,6 +485,23 @@ def test_regions_of_a_stack_count_on_their_own_plane(tmp_path, name, write):
             found.append(read(tmp_path / name, replace(GRID, plane=plane)))
     assert all((part == 1).any() for part in found)
     assert len({part.tobytes() for part in found}) == 3
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.geojson"])
+def test_regions_of_slices_and_times_are_refused_and_a_lone_plane_is_told(tmp_path, name):
+    def write(z, t):
+        roi = formats.roi_polygons()[0]
+        roi.z_position, roi.t_position = z, t
+        item = formats.feature(AREAS[0])
+        item["geometry"]["plane"] = {"c": -1, "z": z - 1, "t": t - 1}
+        (formats.roi_set([roi]) if name == "a.zip" else formats.collection([item]))(tmp_path / name)
+
+    write(2, 3)
+    with pytest.raises(PoresegError, match="drawn on slice 2 at time 3"):
+        read(tmp_path / name, replace(GRID, plane=2))
+    write(1, 3)
+    with pytest.warns(PoresegWarning, match="drawn on plane 3, which is taken for the image's"):
+        assert (read(tmp_path / name) == 1).any()
 
 
 def test_an_outline_without_area_does_not_spoil_the_others(tmp_path):

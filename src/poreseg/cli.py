@@ -15,8 +15,9 @@ from rich.table import Table
 
 from poreseg.config import check_params, read_params
 from poreseg.errors import PoresegError, PoresegWarning, nearest, told_in_one_line
+from poreseg.images.scale import micrometres
 from poreseg.split import split_study
-from poreseg.study import micrometres, read_study, unique
+from poreseg.study import read_study, unique
 
 app = typer.Typer(
     help="Pore segmentation from a few labelled images.",
@@ -29,7 +30,7 @@ TEXT = ("size", "um/px", "specimen", "role", "label", "understood as")
 
 def _micrometres(text: str) -> float:
     """A pixel size given as an option."""
-    size = micrometres(text)
+    size = micrometres(text, "um")
     if size is None:
         raise PoresegError(f"--pixel-size-um is '{text}'; wanted a number above 0")
     return size
@@ -182,10 +183,12 @@ def convert(
     image: Annotated[Path, typer.Option(help="The image that it belongs to.")],
     to: Annotated[str, typer.Option(help="mask, geojson, labelme or coco.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    plane: Annotated[int | None, typer.Option(help="Plane of a stack, from 1.", min=1)] = None,
     params: Annotated[Path | None, typer.Option(help="A params.yaml; else the defaults.")] = None,
 ) -> None:
     """Write a label in another format: the way back into the labelling tool."""
     from poreseg.images.registry import open_image
+    from poreseg.images.source import Choice
     from poreseg.labels.label import Classes, Grid
     from poreseg.labels.rasterise import read_label
     from poreseg.labels.write import FORMS, write_label
@@ -195,8 +198,8 @@ def convert(
     if out.resolve() in {path.resolve() for path in (*label, image)}:
         raise PoresegError(f"{out} is read from; name another file")
     settings = read_params(params or _default_params())
-    with open_image(image) as source:
-        grid = Grid.of(source, image.name)
+    with open_image(image, Choice(plane=plane)) as source:
+        grid = Grid.of(source, image.name, plane)
     found = read_label(label, grid, Classes(**settings.rasterise.model_dump()))
     write_label(out, found.values, grid, to, os.path.relpath(image, out.parent))
     _say(f"{label[0]} ({found.understood}) is in {out}")

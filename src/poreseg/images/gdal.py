@@ -71,6 +71,7 @@ class _Gdal(Source):
     datasets: Sequence[rasterio.DatasetReader] = ()
     indexes: tuple[int, ...] = (1,)  # bands of each dataset
     convert: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    all_valid: bool = False
 
     @classmethod
     def of(cls, path: Path, datasets: Sequence[rasterio.DatasetReader], choice: Choice) -> "_Gdal":
@@ -80,6 +81,7 @@ class _Gdal(Source):
         return cls(
             path, first.height, first.width, len(indexes) * len(datasets), np.dtype(first.dtypes[0]),
             first.crs, first.transform, datasets=datasets, indexes=indexes,
+            all_valid=choice.of_label and first.nodata == 0,
         )  # fmt: skip
 
     def _read(self, window: Window) -> Picture:
@@ -92,7 +94,7 @@ class _Gdal(Source):
             palette = first.colormap(1)
         if _has_alpha(first):
             alpha = first.read(first.count, window=part)
-        valid: NDArray[np.bool_] = first.dataset_mask(window=part) > 0
+        valid: NDArray[np.bool_] = (first.dataset_mask(window=part) > 0) | self.all_valid
         if alpha is not None:
             valid &= alpha > 0
         if np.issubdtype(bands.dtype, np.floating):

@@ -146,7 +146,9 @@ class Choice:
 
     channels: tuple[int, ...] | None = None
     plane: int | None = None
-    of_label: bool = False  # stored values count, and one plane alone is that of any image
+    of_label: bool = (
+        False  # stored values count, 0 as nodata too, and one plane is that of any image
+    )
 
     def plane_of(self, path: Path, count: int, axes: str) -> int:
         """The chosen one of a file's planes, along these axes."""

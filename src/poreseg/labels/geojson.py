@@ -10,7 +10,7 @@ from shapely.geometry.base import BaseGeometry
 from poreseg.errors import PoresegError
 from poreseg.labels.documents import load_json
 from poreseg.labels.label import Classes, Grid, Label, draw
-from poreseg.labels.shapes import class_name, ellipse, on_grid, on_plane
+from poreseg.labels.shapes import class_name, ellipse, on_grid, on_plane, one_axis
 
 NAME = "GeoJSON"
 
@@ -35,7 +35,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     """
     content = load_json(path)
     features = _features(content, path)
-    features = on_plane(features, _planes(features), grid, path)
+    features = on_plane(features, _planes(features, path), grid, path)
     shapes = [_shape(feature.get("geometry")) for feature in features]
     names = [_class(feature.get("properties") or {}) for feature in features]
     regions = on_grid(shapes, names, grid, _crs(content), path)
@@ -54,11 +54,11 @@ def _features(content: Any, path: Path) -> list[dict[str, Any]]:
     return features
 
 
-def _planes(features: list[dict[str, Any]]) -> list[int]:
+def _planes(features: list[dict[str, Any]], path: Path) -> list[int]:
     """Planes of QuPath's areas, from 1; 0 where all are on its first one, as those of a single image are."""
     planes = [(feature.get("geometry") or {}).get("plane") or {} for feature in features]
-    found = [int(plane.get("z") or plane.get("t") or 0) for plane in planes]
-    return [number + 1 for number in found] if any(found) else found
+    found = [one_axis(int(p.get("z") or 0) + 1, int(p.get("t") or 0) + 1, path) for p in planes]
+    return found if max(found, default=1) > 1 else [0] * len(found)
 
 
 def _shape(geometry: Any) -> BaseGeometry | None:

@@ -46,7 +46,6 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     unknown = ~picture.valid & (picture.alpha is None)
     label = _listed(picture, path, classes)
     if label is None:
-        unknown &= ~_unmarked(picture)
         label = _guessed(picture, unknown, path, classes)
         if classes.sparse:
             unknown |= _unmarked(picture)
@@ -84,11 +83,11 @@ def _guessed(picture: Picture, unknown: NDArray[np.bool_], path: Path, classes: 
 def _numbered(picture: Picture) -> bool:
     """Whether the values of a palette's one band count, and not their colours.
 
-    Where 0 is white and 1 black, a picture was merely saved with few colours.
+    Where it has 0 and 1 alone, white and black, a picture was merely saved with few colours.
     """
-    colours = picture.palette or {}
+    colours, values = picture.palette or {}, set(np.unique(picture.bands).tolist())
     black_on_white = [colours.get(value, ())[:3] for value in (0, 1)] == [(255,) * 3, (0,) * 3]
-    return set(np.unique(picture.bands).tolist()) <= ({0, 255} if black_on_white else {0, 1, 255})
+    return values <= {0, 1, 255} and not (black_on_white and values == {0, 1})
 
 
 def _listed(picture: Picture, path: Path, classes: Classes) -> Label | None:

@@ -7,7 +7,8 @@ from typing import Literal
 
 from poreseg.classes import MATRIX, PORE, UNKNOWN
 from poreseg.errors import warn
-from poreseg.files import fingerprint, stem
+from poreseg.files import stem
+from poreseg.images.companions import fingerprint
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.labels import mask
 from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, draw

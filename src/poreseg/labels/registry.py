@@ -4,6 +4,7 @@ from pathlib import Path
 from types import ModuleType
 
 from poreseg.errors import PoresegError
+from poreseg.images import companions
 from poreseg.images import registry as image_formats
 from poreseg.labels import coco, cvat, geojson, labelme, labelstudio, mask, roi, vector, via
 from poreseg.labels.label import Classes, Grid, Label
@@ -22,8 +23,7 @@ READERS: tuple[ModuleType, ...] = (
 )
 SUFFIXES = (".geojson", ".json", ".xml", ".roi", ".zip", ".shp", ".gpkg", *image_formats.SUFFIXES)
 SIDECARS = (  # beside shapefiles and images, of GIS programs
-    ".shx", ".dbf", ".prj", ".cpg", ".qpj", ".qmd", ".qml", ".qix", ".sbn", ".sbx",
-    ".aux.xml", ".shp.xml", ".tfw", ".pgw", ".jgw", ".wld",
+    *companions.SUFFIXES, companions.APPENDED, ".qpj", ".qmd", ".qml", ".qix", ".sbn", ".sbx", ".shp.xml",
 )  # fmt: skip
 
 

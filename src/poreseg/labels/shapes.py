@@ -93,6 +93,22 @@ def with_area(
     return regions
 
 
+def one_axis(z: int, t: int, path: Path) -> int:
+    """The plane that is meant, from 1, by a slice and a time of which only one may go beyond 1.
+
+    Raises
+    ------
+    PoresegError
+        Both do: how the image counts its planes is not known.
+    """
+    if z > 1 and t > 1:
+        raise PoresegError(
+            f"{path}: drawn on slice {z} at time {t}; wanted a stack of slices or of times alone: "
+            "save what was drawn, and the image, of one of them"
+        )
+    return max(z, t)
+
+
 def on_plane(areas: Sequence[Drawn], planes: Sequence[int], grid: Grid, path: Path) -> list[Drawn]:
     """What was drawn on the image's plane of a stack; `planes` count from 1, and 0 is on all.
 
@@ -104,9 +120,11 @@ def on_plane(areas: Sequence[Drawn], planes: Sequence[int], grid: Grid, path: Pa
     several = sorted(set(planes) - {0})
     if grid.plane is None and len(several) > 1:
         raise PoresegError(
-            f"{path}: drawn on planes {', '.join(map(str, several[:5]))}; say in samples.csv, as plane, "
-            "which one the image is"
+            f"{path}: drawn on planes {', '.join(map(str, several[:5]))}; say which one the image is, as "
+            "plane in samples.csv or with --plane"
         )
+    if grid.plane is None and several and several != [1]:
+        warn(f"{path}: drawn on plane {several[0]}, which is taken for the image's")
     kept = [area for area, plane in zip(areas, planes, strict=True)
             if grid.plane is None or plane in (0, grid.plane)]  # fmt: skip
     if len(kept) < len(areas):
