@@ -6,7 +6,7 @@ snakemake --cores all --config study=PATH results=PATH
 
 from poreseg.drawn import study as demo
 from poreseg.devices import gpu_percent, gpus, prepare_processor
-from poreseg.files import companions
+from poreseg.images.companions import companions
 from poreseg.plan import finish, planned, sources
 
 
@@ -144,7 +144,7 @@ rule baseline:
     threads: workflow.cores
     params:
         settings=plan.settings("baseline"),
-        split=plan.split_table(),
+        split=plan.split_table(plan.study.labelled),
     script:
         "workflow/scripts/baseline.py"
 
@@ -292,7 +292,7 @@ rule evaluate:
         at("logs/evaluate.log"),
     params:
         settings=plan.settings("evaluate"),
-        split=plan.split_table(),
+        split=plan.split_table(plan.study.labelled),
     script:
         "workflow/scripts/evaluate.py"
 
@@ -310,7 +310,7 @@ rule errors:
         at("logs/errors.log"),
     params:
         settings=plan.settings("tile"),
-        split=plan.split_table(),
+        split=plan.split_table(plan.study.labelled),
     script:
         "workflow/scripts/errors.py"
 

@@ -10,7 +10,7 @@ from conftest import ROOT
 from poreseg.plan import sources
 
 FLOW = [  # a module may import only what stands before it
-    "errors", "files", "devices", "classes", "config", "tables", "images.windows", "images.stitch", "images.stream",
+    "errors", "files", "devices", "classes", "config", "tables", "images.companions", "images.windows", "images.stitch", "images.stream",
     "images.raster", "images.scale", "images.source", "images.plain", "images.gdal", "images.czi",
     "images.registry", "images.frame", "images.ingest", "images.tiles", "labels.label",
     "labels.shapes", "labels.documents", "labels.geojson", "labels.labelme", "labels.coco",

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from poreseg.images import ingest, tiles
 from poreseg.labels import rasterise
 from poreseg.learning import augment, encoder, pretrain, train
 from poreseg.learning.loop import Recipe
-from poreseg.plan import DEMO_STEPS, Plan, summary
+from poreseg.plan import DEMO_STEPS, Plan, finish, summary
 from poreseg.prediction import predict, segment
 from poreseg.split import split_study
 
@@ -78,6 +79,28 @@ def test_a_file_of_weights_that_is_not_there_is_told(tmp_path):
         Plan(content | {"results": str(tmp_path)})
 
 
+def test_a_study_may_be_named_by_a_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PoresegError, match="no images in 2024"):
+        Plan(params() | {"study": 2024})  # as the command line gives it
+
+
+def test_a_build_of_a_part_removes_nothing_and_a_whole_one_what_is_left_over(tmp_path, tiny_study):
+    plan = Plan(params() | {"study": str(tiny_study), "results": str(tmp_path)})
+    left_over = [tmp_path / "model" / "fold-7", tmp_path / ".checkpoints" / "0a"]
+    for folder in left_over:
+        folder.mkdir(parents=True)
+    last = tmp_path / "tracked.json"
+    last.write_text("{}")
+    os.utime(last, (plan.began - 9, plan.began - 9))  # of the build before
+    finish(plan)
+    assert all(folder.exists() for folder in left_over)
+    last.touch()
+    with pytest.raises(PoresegError, match="not there yet"):  # scores to tell of
+        finish(plan)
+    assert not any(folder.exists() for folder in left_over)
+
+
 def test_a_training_does_not_start_from_what_its_build_writes(tmp_path):
     model = tmp_path / "model" / "all"
     model.mkdir(parents=True)
@@ -103,8 +126,6 @@ def test_the_demo_study_takes_fewer_steps_and_other_studies_those_of_the_params(
         key: value for key, value in content["train"].items() if key != "start"
     }
     content["train"]["steps"] = 3
-    with pytest.raises(PoresegError, match="no images in 2024"):
-        Plan(content | {"study": 2024})  # as the command line gives a folder of that name
     assert Plan(content | {"study": "data/demo"}).settings("train")["steps"] == 3
 
 

@@ -7,6 +7,7 @@ from affine import Affine
 from PIL import Image
 
 from poreseg.errors import PoresegError, PoresegWarning
+from poreseg.images.companions import companions, fingerprint
 from poreseg.images.ingest import ingest
 from poreseg.images.raster import open_raster
 from poreseg.images.windows import Window
@@ -134,6 +135,20 @@ def test_windows_see_what_the_whole_sees(tmp_path):
     with open_raster(ingested(save(tmp_path / "a.png", RGB), tmp_path)) as raster:
         window = Window(5, 7, 20, 30)
         np.testing.assert_array_equal(raster.rgb8(window), raster.rgb8()[window.slices])
+
+
+def test_what_lies_beside_an_image_belongs_to_it(tmp_path):
+    names = ["a.tif", "a.tfw", "a.TFW", "a.tif.aux.xml", "a.tif.txt", "ab.tfw"]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    assert [path.name for path in companions(tmp_path / "a.tif")] == [
+        "a.TFW",
+        "a.tfw",
+        "a.tif.aux.xml",
+    ]
+    before = fingerprint([tmp_path / "a.tif"])
+    (tmp_path / "a.tif.aux.xml").write_text("other")
+    assert fingerprint([tmp_path / "a.tif"]) != before
 
 
 def test_every_nth_pixel_is_the_same_by_strips(tmp_path, monkeypatch):

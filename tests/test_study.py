@@ -106,6 +106,10 @@ def test_a_row_that_names_a_shared_label_leaves_it_to_the_other_images(tmp_path)
     content["annotations"].append(content["annotations"][0] | {"id": 99, "image_id": 9})
     (folder / "labels/coco.json").write_text(json.dumps(content))
     assert [len(s.labels) for s in read_study(folder)] == [1, 0, 1]  # b has no annotation
+    (folder / "labels/other.json").write_bytes((folder / "labels/coco.json").read_bytes())
+    (folder / "samples.csv").write_text("image,label\na.png,coco.json\nb.png,other.json\n")
+    with pytest.raises(PoresegError, match=r"both label c\.png"):
+        read_study(folder)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from poreseg.errors import PoresegError
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "poreseg"
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}-")  # before the name of a file that is being written
-COMPANIONS = (".dbf", ".shx", ".prj", ".cpg", ".tfw", ".pgw", ".jgw", ".bpw", ".j2w", ".wld")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SAY_NO_ROOM = (
     "no space left",
@@ -87,18 +86,6 @@ def sha256(path: Path | str) -> str:
     """Hex digest of a file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def companions(path: Path | str) -> list[Path]:
-    """Files beside one that hold a part of it: columns and CRS of a shapefile, an image's place on a map."""
-    path = Path(path)
-    named = {path.with_suffix(form) for suffix in COMPANIONS for form in (suffix, suffix.upper())}
-    return sorted(beside for beside in named if beside.is_file())
-
-
-def fingerprint(paths: Iterable[Path | str]) -> str:
-    """Hex digests of files and of their companions, with blanks between."""
-    return " ".join(sha256(part) for path in paths for part in (path, *companions(path)))
 
 
 def digest(content: Any) -> str:

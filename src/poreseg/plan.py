@@ -115,10 +115,9 @@ class Plan:
             return [self.at("model/all")]
         return [self.at(f"model/fold-{fold}") for fold in self.study.seen_by(image)]
 
-    def split_table(self, images: Sequence[str] | None = None) -> list[list[Any]]:
-        """Image, role and held-out fold of labelled images: of all of them, or of some."""
-        names = self.study.labelled if images is None else images
-        return [[name, self.study[name].role, self.study[name].fold] for name in names]
+    def split_table(self, images: Sequence[str]) -> list[list[Any]]:
+        """Image, role and held-out fold of labelled images."""
+        return [[name, self.study[name].role, self.study[name].fold] for name in images]
 
 
 def _in_minutes(params: Params) -> Params:

@@ -8,6 +8,7 @@ from pathlib import Path
 from poreseg.errors import PoresegError, nearest, warn
 from poreseg.files import stem
 from poreseg.images import registry as image_formats
+from poreseg.images.scale import micrometres
 from poreseg.labels import registry as label_formats
 from poreseg.labels.rasterise import class_of
 
@@ -119,10 +120,12 @@ def list_samples(
             raise PoresegError(f"{table}: no image {name} in {folder / 'images'}{hint}")
     named = {image.name: _named(rows.get(image.name, {}), labels, table) for image in images}
     taken = {label for label in named.values() if label}
-    found = _matched(by_stem, [label for label in labels if label not in taken], folder)
-    for shared in sorted(taken):
-        if stem(shared) not in by_stem:  # a row that names it for one image leaves it to its others
-            found = {name: (shared,) for name in _held(shared) & by_stem.keys()} | found
+    # a row that names a file of several images for one of them leaves it to the others
+    unnamed = {name for name, image in by_stem.items() if named[image.name] is None}
+    shared = {
+        label: _held(label) & unnamed for label in sorted(taken) if stem(label) not in by_stem
+    }
+    found = _matched(by_stem, [label for label in labels if label not in taken], shared, folder)
     return [
         _sample(image, (label,) if (label := named[image.name]) else found.get(name, ()),
                 rows.get(image.name, {}), table)
@@ -131,14 +134,19 @@ def list_samples(
 
 
 def _matched(
-    images: dict[str, Path], labels: Sequence[Path], folder: Path
+    images: dict[str, Path], labels: Sequence[Path], shared: dict[Path, set[str]], folder: Path
 ) -> dict[str, tuple[Path, ...]]:
-    """Labels of each image: by name, by name and class, or in a file of several images."""
-    unique([label for label in labels if stem(label) in images], "labels")
+    """Labels of each image: by name, by name and class, or in a file of several images.
+
+    Of the files in `shared` it is known which images they are of.
+    """
+    own = [label for label in labels if stem(label) in images]
+    unique(own, "labels")
+    owners = {label: {stem(label)} for label in own}
+    owners |= {label: _owners(label, images, folder) for label in labels if label not in owners}
     found: dict[str, tuple[Path, ...]] = {}
-    for label in sorted(labels, key=lambda label: stem(label) not in images):
-        names = [stem(label)] if stem(label) in images else _owners(label, images, folder)
-        for name in names:
+    for label, names in (owners | shared).items():
+        for name in sorted(names):
             others = found.get(name, ())
             if others and class_of(others[0], images[name].name) is None:
                 raise PoresegError(f"{others[0]} and {label} both label {images[name].name}; take one "
@@ -147,13 +155,13 @@ def _matched(
     return found
 
 
-def _owners(label: Path, images: dict[str, Path], folder: Path) -> list[str]:
+def _owners(label: Path, images: dict[str, Path], folder: Path) -> set[str]:
     """Images that a label is of whose name is not theirs."""
     of_class = [name for name, image in images.items() if class_of(label, image.name)]
     if of_class:
-        return [max(of_class, key=len)]
+        return {max(of_class, key=len)}
     held = _held(label)
-    if owners := sorted(held & images.keys()):
+    if owners := held & images.keys():
         return owners
     if held:
         raise PoresegError(f"{label}: labels {len(held)} images ({', '.join(sorted(held)[:3])}, ...), "
@@ -246,21 +254,12 @@ def _counts(
 def _size(text: str | None, image: str, table: Path) -> float | None:
     if not text:
         return None
-    size = micrometres(text)
+    size = micrometres(text, "um")
     if size is None:
         raise PoresegError(
             f"{table}: pixel_size_um of {image} is '{text}'; wanted a number above 0"
         )
     return size
-
-
-def micrometres(text: str) -> float | None:
-    """A length that someone wrote, None where it is no number above 0."""
-    try:
-        size = float(text)
-    except ValueError:
-        return None
-    return size if 0 < size < float("inf") else None
 
 
 def _read_rows(path: Path) -> dict[str, dict[str, str]]:

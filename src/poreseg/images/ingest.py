@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 
 from poreseg.errors import PoresegError, warn
-from poreseg.files import fingerprint
 from poreseg.images import scale
+from poreseg.images.companions import fingerprint
 from poreseg.images.frame import Frame, Overview, find_frame, overview
 from poreseg.images.raster import new_raster, to_rasterio
 from poreseg.images.registry import open_image

@@ -1,0 +1,24 @@
+"""Companions: files beside one that hold a part of it, as GIS programs write them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from poreseg.files import sha256
+
+SUFFIXES = (  # columns and CRS of a shapefile; an image's place on a map
+    ".dbf", ".shx", ".prj", ".cpg", ".tfw", ".tifw", ".pgw", ".pngw", ".jgw", ".jpgw", ".bpw", ".j2w", ".wld",
+)  # fmt: skip
+APPENDED = ".aux.xml"  # after the whole name: what GDAL knows of a file and could not write into it
+
+
+def companions(path: Path | str) -> list[Path]:
+    """The companions that a file has."""
+    path = Path(path)
+    named = {path.with_suffix(form) for suffix in SUFFIXES for form in (suffix, suffix.upper())}
+    named.add(path.with_name(path.name + APPENDED))
+    return sorted(beside for beside in named if beside.is_file())
+
+
+def fingerprint(paths: Iterable[Path | str]) -> str:
+    """Hex digests of files and of their companions, with blanks between."""
+    return " ".join(sha256(part) for path in paths for part in (path, *companions(path)))
