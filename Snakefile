@@ -4,8 +4,10 @@ snakemake --cores all
 snakemake --cores all --config study=PATH results=PATH
 """
 
+import os
+
 from poreseg.drawn import study as demo
-from poreseg.devices import gpu_percent, gpus, prepare_processor
+from poreseg.devices import gpu_percent, gpus
 from poreseg.images.companions import companions
 from poreseg.plan import finish, planned, sources
 
@@ -13,7 +15,10 @@ from poreseg.plan import finish, planned, sources
 configfile: "params.yaml"
 
 
-prepare_processor()
+# Threads that wait leave their core to others: to the worker that draws crops, for one.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 plan = planned(config)
 at = plan.at
 

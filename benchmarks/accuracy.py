@@ -24,6 +24,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ import numpy as np
 import pandas as pd
 
 from poreseg.config import read_params
+from poreseg.errors import PoresegWarning
 from poreseg.files import digest, read_json, sha256, stem, write_text
 from poreseg.metrics import METHODS, Counts
 from poreseg.split import split_study
@@ -86,8 +88,12 @@ def _items(data: Path, study: str) -> list[Item]:
 def _folded(data: Path, study: str) -> Iterator[list[Item]]:
     """Each fold once as test images."""
     items = _items(data, study)
-    drawn = split_study([item.sample for item in items], data / study, by="specimen", test_fraction=0.0,
-                        folds=FOLDS, validation_fraction=0.0, seed=1)  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", PoresegWarning
+        )  # that none is for test: each fold is, in turns
+        drawn = split_study([item.sample for item in items], data / study, by="specimen", test_fraction=0.0,
+                            folds=FOLDS, validation_fraction=0.0, seed=1)  # fmt: skip
     for fold in range(FOLDS):
         yield [replace(item, role="test" if drawn[item.sample.name].fold == fold else "train") for item in items]  # fmt: skip
 

@@ -11,9 +11,8 @@ On a finished build's own tiles, encoder and augmentation:
 - example: the loop of smp's examples on the same network and crops: fp32, channels first,
   Dice loss, Adam, crops by as many worker processes as there are cores.
 
-Each round takes them in turns, each in a process of its own: real and bare in the
-environment that a build gives its jobs, the example in the one that this is called in. The
-best of each counts.
+Each round takes them in turns, each in a process of its own, since real and bare change how
+a process keeps its memory. The best of each counts.
 """
 
 import argparse
@@ -33,7 +32,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from poreseg.config import read_params
-from poreseg.devices import PROCESSOR
+from poreseg.devices import keep_freed_memory
 from poreseg.files import read_json
 from poreseg.learning.augment import load_pipeline
 from poreseg.learning.dataset import Crops, by_name
@@ -94,6 +93,7 @@ def real(build: Build) -> float:
 
 def bare(build: Build) -> float:
     """Seconds of the same step on a batch that is there."""
+    keep_freed_memory()
     precision = precision_of(CPU)
     network = build.network().to(memory_format=torch.channels_last).train()
     speed_up(network, CPU, precision)
@@ -149,9 +149,8 @@ WAYS = {"real": real, "bare": bare, "example": example}
 
 def measured(way: str, results: Path) -> float:
     """Seconds of a step, by a process of its own."""
-    own = {"CUDA_VISIBLE_DEVICES": "-1", **(PROCESSOR if way != "example" else {})}
     command = [sys.executable, __file__, "--results", str(results), "--way", way]
-    done = subprocess.run(command, env=os.environ | own, stdout=subprocess.PIPE, text=True, check=True)  # fmt: skip
+    done = subprocess.run(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}, stdout=subprocess.PIPE, text=True, check=True)  # fmt: skip
     return float(done.stdout.split()[-1])
 
 

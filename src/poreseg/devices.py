@@ -1,5 +1,6 @@
 """The processor and the NVIDIA GPUs of this machine, without a library that takes seconds to load."""
 
+import ctypes
 import getpass
 import os
 import platform
@@ -13,31 +14,28 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-# Read by libraries when a process starts. Threads that wait leave their core to others: to the worker
-# that draws crops, for one. And memory that torch frees stays with the process, in large pages: glibc
-# would give it back after each layer, and a training step spend a fifth of its time on having it anew.
-PROCESSOR = {
-    "OMP_WAIT_POLICY": "passive",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296"
-    ":glibc.malloc.trim_threshold=8589934592",
+# of glibc's malloc.h: above which size a block is given back when it is freed, how much may stay free at
+# the end of the heap, and by how much more than needed the heap grows
+MALLOC = {
+    "M_MMAP_THRESHOLD": (-3, 2**30),
+    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
+    "M_TOP_PAD": (-2, 2**26),
 }
-GLIBC = (
-    2,
-    36,
-)  # or later; older ones refuse so high a threshold, and the other alone makes them slower
 
 
-def prepare_processor() -> None:
-    """Let the processes that this one starts use the processor well; what the user has set stays."""
-    for name, value in PROCESSOR.items():
-        if name != "GLIBC_TUNABLES" or glibc() >= GLIBC:
-            os.environ.setdefault(name, value)
+def keep_freed_memory() -> bool:
+    """Let what this process frees stay with it; False where the C library has no such setting.
 
-
-def glibc() -> tuple[int, ...]:
-    """Version of the C library that this runs on; empty where it is another one."""
-    name, version = platform.libc_ver()
-    return tuple(map(int, version.split("."))) if name == "glibc" else ()
+    A training step frees and takes gigabytes, layer by layer. glibc would give each large
+    block back to the system, and a fifth of the step would go into having it anew
+    (benchmarks/training.py).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return all(
+        mallopt(name, value) for name, value in MALLOC.values()
+    )  # before 2.36 the first is refused
 
 
 def gpus() -> list[str]:

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
+from poreseg.devices import keep_freed_memory
 from poreseg.files import whole
 from poreseg.learning.dataset import Item
 from poreseg.learning.losses import dice_and_bce
@@ -103,6 +104,8 @@ def fit(
     """
     torch.set_num_threads(threads)
     fabric, precision = _fabric(recipe.precision)
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     network.to(memory_format=torch.channels_last)
     speed_up(network, fabric.device, precision)
     wrapped, optimizer = fabric.setup(network, _optimizer(network, recipe))
