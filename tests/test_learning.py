@@ -32,12 +32,12 @@ from poreseg.learning.calibrate import (
     calibrate,
     fit_temperature,
 )  # fmt: skip
+from poreseg.learning.card import THRESHOLD
 from poreseg.learning.dataset import Crops, Drawn, WithDrawn, read_square
 from poreseg.learning.encoder import PACKAGED, prepare_encoder, read_weights, smp_name
 from poreseg.learning.loop import schedule
 from poreseg.learning.losses import SMOOTH_PX, dice_and_bce
 from poreseg.learning.model import (
-    THRESHOLD,
     Model,
     build_network,
     load_model,

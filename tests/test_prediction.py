@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -24,12 +25,12 @@ from poreseg.devices import VISIBLE, gpu_percent, gpus, own_gpu
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
-from poreseg.learning.card import GRAPH
+from poreseg.learning.card import GRAPH, THRESHOLD
 from poreseg.learning.looks import look_of, looks_of
 from poreseg.learning.model import Model, build_network, load_model, save_model
 from poreseg.prediction.engine import Graph, load
 from poreseg.prediction.likeness import Likeness, likeness, seen_inverted, unlike
-from poreseg.prediction.predict import predict
+from poreseg.prediction.predict import predict, predict_with
 from poreseg.prediction.segment import segment
 
 CPU = torch.device("cpu")
@@ -214,6 +215,21 @@ def test_an_image_unlike_all_that_is_known_is_left_as_it_is_and_told(knowing, no
     with pytest.warns(PoresegWarning, match="r: looks like no image"):
         predict(tmp_path / "r.tif", [knowing], tmp_path / "p.tif", threads=1, **SETTINGS)
     assert probabilities(tmp_path / "p.tif")[1] == "as it is"
+
+
+def test_a_threshold_that_was_fitted_to_other_materials_is_not_that_of_a_stranger(
+    knowing, no_gpu, tmp_path
+):
+    stripes = np.tile(np.where(np.arange(96) % 6 < 3, 20, 235).astype(np.uint8), (96, 1))
+    model = load(knowing, threads=1)
+    model.card["threshold"] = 0.3
+    for name, pixels, wanted in (("known", specimen(3), 0.3), ("strange", stripes, THRESHOLD)):
+        ingest_array(tmp_path / f"{name}.tif", pixels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PoresegWarning)
+            predict_with([model], tmp_path / f"{name}.tif", tmp_path / "p.tif", **SETTINGS)
+        with rasterio.open(tmp_path / "p.tif") as found:
+            assert float(found.tags()["THRESHOLD"]) == wanted
 
 
 def test_a_study_of_one_look_calls_no_image_of_it_strange(knowing, no_gpu, tmp_path):

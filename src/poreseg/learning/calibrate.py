@@ -14,7 +14,8 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from poreseg.images.raster import open_raster
-from poreseg.learning.model import THRESHOLD, Model
+from poreseg.learning.card import THRESHOLD
+from poreseg.learning.model import Model
 from poreseg.learning.sliding import predict_raster
 from poreseg.metrics import histograms
 

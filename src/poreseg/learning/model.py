@@ -23,10 +23,6 @@ from poreseg.learning.moments import MiddleLayers
 
 OPSET = 18  # of ONNX; read by all runtimes since 2023
 EVEN = 0.5  # as likely pore as matrix; no temperature moves it
-# For Dice and IoU the best threshold of a calibrated probability is half of the best Dice
-# (Lipton et al. 2014, "Optimal thresholding of classifiers to maximize F1 measure"). With
-# few images 0.8 is what new specimens come to.
-THRESHOLD = 0.4
 
 
 @dataclass(frozen=True)

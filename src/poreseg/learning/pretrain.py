@@ -12,9 +12,10 @@ from filelock import FileLock
 
 from poreseg.drawn.anything import HIGH_PERCENTILE, LOW_PERCENTILE
 from poreseg.files import digest, read_json, sha256, whole
+from poreseg.learning.card import THRESHOLD
 from poreseg.learning.dataset import Drawn, Item
 from poreseg.learning.loop import Recipe, fit
-from poreseg.learning.model import EVEN, THRESHOLD, Model, save_model, start_network
+from poreseg.learning.model import EVEN, Model, save_model, start_network
 from poreseg.lineage import git_commit
 from poreseg.metrics import Counts, count
 from poreseg.tables import write_table

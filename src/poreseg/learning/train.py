@@ -13,11 +13,11 @@ from poreseg.files import digest, read_json, sha256, whole
 from poreseg.images.raster import open_raster
 from poreseg.learning.augment import load_pipeline
 from poreseg.learning.calibrate import AS_PREDICTED, apply_temperature, calibrate
-from poreseg.learning.card import CARD, read_card
+from poreseg.learning.card import CARD, THRESHOLD, read_card
 from poreseg.learning.dataset import Crops, Drawn, WithDrawn, by_name
 from poreseg.learning.looks import looks_of
 from poreseg.learning.loop import Learned, Recipe, fit
-from poreseg.learning.model import EVEN, THRESHOLD, Model, load_model, save_model, start_network
+from poreseg.learning.model import EVEN, Model, load_model, save_model, start_network
 from poreseg.learning.sliding import predict_raster
 from poreseg.lineage import data_hash, git_commit
 from poreseg.metrics import count

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from poreseg.errors import warn
 from poreseg.images.raster import new_raster, open_raster, to_rasterio
 from poreseg.images.windows import Window
+from poreseg.learning.card import THRESHOLD
 from poreseg.learning.sliding import Predictor, predict_strips
 from poreseg.prediction.engine import load
 from poreseg.prediction.likeness import likeness, seen_inverted
@@ -60,7 +61,8 @@ def predict_with(
 
     `out` is a GeoTIFF of float32 in 0..1 on the raster's grid, NaN where there is no
     specimen; with `spread`, a second band is the standard deviation over models and views.
-    Its tags carry the models' lineage and threshold, and whether they saw the raster as it is
+    Its tags carry the models' lineage and threshold (the usual one where the raster is strange
+    to them, since theirs was fitted to other materials), and whether they saw the raster as it is
     or inverted (POLARITY: `polarity` is "keep", "invert" or "auto"), and whether it looks like
     no image of training (STRANGE), see `Likeness`.
     """
@@ -75,7 +77,8 @@ def predict_with(
     if strange:
         warn(f"{name}: looks like no image that the model has learned from; look at its pores, and outline some for training")  # fmt: skip
     tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
-    tags["THRESHOLD"] = str(float(np.mean([model.card["threshold"] for model in models])))
+    fitted = float(np.mean([model.card["threshold"] for model in models]))
+    tags["THRESHOLD"] = str(THRESHOLD if strange else fitted)  # to other materials than this one
     tags["POLARITY"] = "inverted" if inverse else "as it is"
     tags["STRANGE"] = str(strange).lower()
     with open_raster(raster) as source:
