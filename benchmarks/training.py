@@ -4,7 +4,7 @@ python benchmarks/training.py [--results results] [--rounds N] [--json FILE]
 
 On a finished build's own tiles, encoder and augmentation:
 
-- real: the whole loop of poreseg's train (crops read and augmented, step, average, counts);
+- real: the whole loop of poreseg's train (crops read and augmented, specimens drawn, step, average, counts);
   the time of a long training less that of a short one, so that start, validation and
   export do not count;
 - bare: the same step on one batch that is there already;
@@ -149,8 +149,11 @@ WAYS = {"real": real, "bare": bare, "example": example}
 
 def measured(way: str, results: Path) -> float:
     """Seconds of a step, by a process of its own."""
+    own = {"CUDA_VISIBLE_DEVICES": "-1"}
+    if way != "example":
+        own["OMP_WAIT_POLICY"] = "passive"  # as the Snakefile has it
     command = [sys.executable, __file__, "--results", str(results), "--way", way]
-    done = subprocess.run(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}, stdout=subprocess.PIPE, text=True, check=True)  # fmt: skip
+    done = subprocess.run(command, env=os.environ | own, stdout=subprocess.PIPE, text=True, check=True)  # fmt: skip
     return float(done.stdout.split()[-1])
 
 

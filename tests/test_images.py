@@ -138,13 +138,14 @@ def test_windows_see_what_the_whole_sees(tmp_path):
 
 
 def test_what_lies_beside_an_image_belongs_to_it(tmp_path):
-    names = ["a.tif", "a.tfw", "a.TFW", "a.tif.aux.xml", "a.tif.txt", "ab.tfw"]
+    names = ["a.tif", "a.tfw", "a.TFW", "a.tif.aux.xml", "a.tif.msk", "a.tif.txt", "ab.tfw"]
     for name in names:
         (tmp_path / name).write_text(name)
     assert [path.name for path in companions(tmp_path / "a.tif")] == [
         "a.TFW",
         "a.tfw",
         "a.tif.aux.xml",
+        "a.tif.msk",
     ]
     before = fingerprint([tmp_path / "a.tif"])
     (tmp_path / "a.tif.aux.xml").write_text("other")

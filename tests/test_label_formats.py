@@ -34,6 +34,7 @@ from poreseg.labels.label import Classes, Grid
 from poreseg.labels.labelstudio import painted
 from poreseg.labels.rasterise import read_label
 from poreseg.labels.registry import READERS, images_in, reader_of
+from poreseg.labels.shapes import along_one_axis
 from poreseg.labels.write import FORMS, write_label
 
 CLASSES = Classes()
@@ -144,11 +145,18 @@ def test_nodata_of_another_value_is_unknown(tmp_path):
 def test_what_a_mask_within_the_file_leaves_out_is_unknown(tmp_path):
     left_out = np.zeros_like(PORE)
     left_out[:4] = 1
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-        formats.gdal("GTiff", PORE * 255)(tmp_path / "a.tif")
-        with rasterio.open(tmp_path / "a.tif", "r+") as file:
-            file.write_mask(left_out == 0)
-    np.testing.assert_array_equal(read(tmp_path / "a.tif") == 255, left_out == 1)
+    for nodata in (None, 0):
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            formats.gdal("GTiff", PORE * 255, nodata=nodata)(tmp_path / "a.tif")
+            with rasterio.open(tmp_path / "a.tif", "r+") as file:
+                file.write_mask(left_out == 0)
+        np.testing.assert_array_equal(read(tmp_path / "a.tif") == 255, left_out == 1)
+
+
+def test_a_palette_of_white_and_black_alone_counts_by_its_colours(tmp_path):
+    formats.palette([255] * 3 + [0] * 3, np.ones_like(PORE))(tmp_path / "a.png")
+    with pytest.warns(PoresegWarning, match="no pore"):
+        assert (read(tmp_path / "a.png") == 0).all()
 
 
 def test_unknown_stays_unknown_whatever_a_palette_looks_like(tmp_path):
@@ -496,8 +504,11 @@ def test_regions_of_slices_and_times_are_refused_and_a_lone_plane_is_told(tmp_pa
         item["geometry"]["plane"] = {"c": -1, "z": z - 1, "t": t - 1}
         (formats.roi_set([roi]) if name == "a.zip" else formats.collection([item]))(tmp_path / name)
 
+    assert along_one_axis([], tmp_path) == []
+    with pytest.raises(PoresegError, match="drawn on 2 slices and at 2 times"):
+        along_one_axis([(2, 1), (1, 2)], tmp_path)
     write(2, 3)
-    with pytest.raises(PoresegError, match="drawn on slice 2 at time 3"):
+    with pytest.raises(PoresegError, match="drawn on 2 slices and at 3 times"):
         read(tmp_path / name, replace(GRID, plane=2))
     write(1, 3)
     with pytest.warns(PoresegWarning, match="drawn on plane 3, which is taken for the image's"):

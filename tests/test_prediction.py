@@ -489,5 +489,7 @@ def test_memory_that_is_freed_stays_with_the_process():
 
     _, before = met("given back")  # 32768 small pages, or 64 large ones
     kept, after = met("kept")
-    assert kept == (platform.libc_ver()[0] == "glibc")
     assert not kept or after <= before / 20
+    name, version = platform.libc_ver()
+    if name == "glibc" and tuple(map(int, version.split("."))) >= (2, 36):
+        assert kept

@@ -110,6 +110,13 @@ def test_a_row_that_names_a_shared_label_leaves_it_to_the_other_images(tmp_path)
     (folder / "samples.csv").write_text("image,label\na.png,coco.json\nb.png,other.json\n")
     with pytest.raises(PoresegError, match=r"both label c\.png"):
         read_study(folder)
+    with (folder / "samples.csv").open("a") as table:  # which says which one counts
+        table.write("c.png,coco.json\n")
+    assert [s.labels[0].name for s in read_study(folder)] == [
+        "coco.json",
+        "other.json",
+        "coco.json",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,9 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
     threshold: Annotated[
         float | None,
-        typer.Option(help="Pore from this probability; else the model's own."),
+        typer.Option(
+            help="Pore from this probability; else what the model has, 0.4 for strangers."
+        ),
     ] = None,
     pixel_size_um: Annotated[
         float | None,

@@ -122,10 +122,10 @@ def list_samples(
     taken = {label for label in named.values() if label}
     # a row that names a file of several images for one of them leaves it to the others
     unnamed = {name for name, image in by_stem.items() if named[image.name] is None}
-    shared = {
-        label: _held(label) & unnamed for label in sorted(taken) if stem(label) not in by_stem
-    }
-    found = _matched(by_stem, [label for label in labels if label not in taken], shared, folder)
+    shared = {label: _held(label) for label in sorted(taken) if stem(label) not in by_stem}
+    found = _matched(
+        by_stem, [label for label in labels if label not in taken], shared, unnamed, folder
+    )
     return [
         _sample(image, (label,) if (label := named[image.name]) else found.get(name, ()),
                 rows.get(image.name, {}), table)
@@ -134,9 +134,13 @@ def list_samples(
 
 
 def _matched(
-    images: dict[str, Path], labels: Sequence[Path], shared: dict[Path, set[str]], folder: Path
+    images: dict[str, Path],
+    labels: Sequence[Path],
+    shared: dict[Path, set[str]],
+    unnamed: set[str],
+    folder: Path,
 ) -> dict[str, tuple[Path, ...]]:
-    """Labels of each image: by name, by name and class, or in a file of several images.
+    """Labels of the unnamed images: by name, by name and class, or in a file of several images.
 
     Of the files in `shared` it is known which images they are of.
     """
@@ -146,10 +150,10 @@ def _matched(
     owners |= {label: _owners(label, images, folder) for label in labels if label not in owners}
     found: dict[str, tuple[Path, ...]] = {}
     for label, names in (owners | shared).items():
-        for name in sorted(names):
-            others = found.get(name, ())
-            if others and class_of(others[0], images[name].name) is None:
-                raise PoresegError(f"{others[0]} and {label} both label {images[name].name}; take one "
+        for name in sorted(names & unnamed):
+            others, image = found.get(name, ()), images[name].name
+            if others and None in (class_of(others[0], image), class_of(label, image)):
+                raise PoresegError(f"{others[0]} and {label} both label {image}; take one "
                                    "away, or name the one that counts as label in samples.csv")  # fmt: skip
             found[name] = (*others, label)
     return found

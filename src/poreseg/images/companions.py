@@ -8,14 +8,17 @@ from poreseg.files import sha256
 SUFFIXES = (  # columns and CRS of a shapefile; an image's place on a map
     ".dbf", ".shx", ".prj", ".cpg", ".tfw", ".tifw", ".pgw", ".pngw", ".jgw", ".jpgw", ".bpw", ".j2w", ".wld",
 )  # fmt: skip
-APPENDED = ".aux.xml"  # after the whole name: what GDAL knows of a file and could not write into it
+APPENDED = (
+    ".aux.xml",
+    ".msk",
+)  # after the whole name: what GDAL knows of a file and did not write into it
 
 
 def companions(path: Path | str) -> list[Path]:
     """The companions that a file has."""
     path = Path(path)
     named = {path.with_suffix(form) for suffix in SUFFIXES for form in (suffix, suffix.upper())}
-    named.add(path.with_name(path.name + APPENDED))
+    named |= {path.with_name(path.name + suffix) for suffix in APPENDED}
     return sorted(beside for beside in named if beside.is_file())
 
 

@@ -6,7 +6,7 @@ stacks), and what the maker's tags say of scale and data bar.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import rasterio
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 
 from poreseg.errors import PoresegError, warn
 from poreseg.images import scale
@@ -45,7 +45,9 @@ def open_tiff(path: Path, choice: Choice) -> Iterator[Source]:
     names = [f"GTIFF_DIR:{page + 1}:{path}" for page in layout.pages] or [str(path)]
     with _env(), ExitStack() as stack:
         datasets = [stack.enter_context(rasterio.open(name, driver="GTiff")) for name in names]
-        source = _Gdal.of(path, datasets, Choice() if layout.stacked else choice)
+        source = _Gdal.of(
+            path, datasets, replace(choice, channels=None) if layout.stacked else choice
+        )
         source.scales = layout.scales | scale.from_crs(source.crs, source.transform)
         source.bar_rows, source.convert = layout.bar_rows, layout.convert
         source.planes = layout.planes
@@ -81,7 +83,7 @@ class _Gdal(Source):
         return cls(
             path, first.height, first.width, len(indexes) * len(datasets), np.dtype(first.dtypes[0]),
             first.crs, first.transform, datasets=datasets, indexes=indexes,
-            all_valid=choice.of_label and first.nodata == 0,
+            all_valid=choice.of_label and first.nodata == 0 and MaskFlags.nodata in first.mask_flag_enums[0],
         )  # fmt: skip
 
     def _read(self, window: Window) -> Picture:

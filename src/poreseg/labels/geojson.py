@@ -10,7 +10,7 @@ from shapely.geometry.base import BaseGeometry
 from poreseg.errors import PoresegError
 from poreseg.labels.documents import load_json
 from poreseg.labels.label import Classes, Grid, Label, draw
-from poreseg.labels.shapes import class_name, ellipse, on_grid, on_plane, one_axis
+from poreseg.labels.shapes import along_one_axis, class_name, ellipse, on_grid, on_plane
 
 NAME = "GeoJSON"
 
@@ -57,7 +57,7 @@ def _features(content: Any, path: Path) -> list[dict[str, Any]]:
 def _planes(features: list[dict[str, Any]], path: Path) -> list[int]:
     """Planes of QuPath's areas, from 1; 0 where all are on its first one, as those of a single image are."""
     planes = [(feature.get("geometry") or {}).get("plane") or {} for feature in features]
-    found = [one_axis(int(p.get("z") or 0) + 1, int(p.get("t") or 0) + 1, path) for p in planes]
+    found = along_one_axis([(int(p.get("z") or 0) + 1, int(p.get("t") or 0) + 1) for p in planes], path)  # fmt: skip
     return found if max(found, default=1) > 1 else [0] * len(found)
 
 

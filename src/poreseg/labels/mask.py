@@ -83,11 +83,11 @@ def _guessed(picture: Picture, unknown: NDArray[np.bool_], path: Path, classes: 
 def _numbered(picture: Picture) -> bool:
     """Whether the values of a palette's one band count, and not their colours.
 
-    Where it has 0 and 1 alone, white and black, a picture was merely saved with few colours.
+    Where 0 is white and 1 black, a picture was merely saved with few colours, unless 255 is there.
     """
     colours, values = picture.palette or {}, set(np.unique(picture.bands).tolist())
     black_on_white = [colours.get(value, ())[:3] for value in (0, 1)] == [(255,) * 3, (0,) * 3]
-    return values <= {0, 1, 255} and not (black_on_white and values == {0, 1})
+    return values <= {0, 1, 255} and not (black_on_white and 255 not in values)
 
 
 def _listed(picture: Picture, path: Path, classes: Classes) -> Label | None:

@@ -23,7 +23,7 @@ READERS: tuple[ModuleType, ...] = (
 )
 SUFFIXES = (".geojson", ".json", ".xml", ".roi", ".zip", ".shp", ".gpkg", *image_formats.SUFFIXES)
 SIDECARS = (  # beside shapefiles and images, of GIS programs
-    *companions.SUFFIXES, companions.APPENDED, ".qpj", ".qmd", ".qml", ".qix", ".sbn", ".sbx", ".shp.xml",
+    *companions.SUFFIXES, *companions.APPENDED, ".qpj", ".qmd", ".qml", ".qix", ".sbn", ".sbx", ".shp.xml",
 )  # fmt: skip
 
 

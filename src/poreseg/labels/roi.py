@@ -10,7 +10,7 @@ from shapely.geometry.base import BaseGeometry
 
 from poreseg.errors import PoresegError
 from poreseg.labels.label import Classes, Grid, Label, draw
-from poreseg.labels.shapes import box, ellipse, on_plane, one_axis, polygon, with_area
+from poreseg.labels.shapes import along_one_axis, box, ellipse, on_plane, polygon, with_area
 
 NAME = "ImageJ ROI"
 LARGEST = 64 * 2**20  # bytes of all ROIs in a set, unpacked
@@ -32,8 +32,8 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     on the image's plane, or on none.
     """
     rois = [(roifile.ImagejRoi.frombytes(data), name) for name, data in _unpacked(path)]
-    planes = [roi.position or one_axis(roi.z_position, roi.t_position, path) for roi, _ in rois]
-    rois = on_plane(rois, planes, grid, path)
+    places = [(roi.position or roi.z_position, roi.t_position) for roi, _ in rois]
+    rois = on_plane(rois, along_one_axis(places, path), grid, path)
     found = (
         (_area(roi), _class(roi.name or name, classes), roi.roitype.name.lower())
         for roi, name in rois

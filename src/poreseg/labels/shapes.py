@@ -93,20 +93,22 @@ def with_area(
     return regions
 
 
-def one_axis(z: int, t: int, path: Path) -> int:
-    """The plane that is meant, from 1, by a slice and a time of which only one may go beyond 1.
+def along_one_axis(places: Sequence[tuple[int, int]], path: Path) -> list[int]:
+    """Planes, from 1, of areas by slice and time, of which only one may go beyond 1.
 
     Raises
     ------
     PoresegError
         Both do: how the image counts its planes is not known.
     """
-    if z > 1 and t > 1:
+    slices = max((z for z, _ in places), default=1)
+    times = max((t for _, t in places), default=1)
+    if slices > 1 and times > 1:
         raise PoresegError(
-            f"{path}: drawn on slice {z} at time {t}; wanted a stack of slices or of times alone: "
-            "save what was drawn, and the image, of one of them"
+            f"{path}: drawn on {slices} slices and at {times} times; wanted a stack of one of them: "
+            "save what was drawn, and the image, of one slice or one time"
         )
-    return max(z, t)
+    return [max(place) for place in places]
 
 
 def on_plane(areas: Sequence[Drawn], planes: Sequence[int], grid: Grid, path: Path) -> list[Drawn]:
@@ -121,7 +123,7 @@ def on_plane(areas: Sequence[Drawn], planes: Sequence[int], grid: Grid, path: Pa
     if grid.plane is None and len(several) > 1:
         raise PoresegError(
             f"{path}: drawn on planes {', '.join(map(str, several[:5]))}; say which one the image is, as "
-            "plane in samples.csv or with --plane"
+            "plane in samples.csv or with --plane, or keep those of one plane"
         )
     if grid.plane is None and several and several != [1]:
         warn(f"{path}: drawn on plane {several[0]}, which is taken for the image's")

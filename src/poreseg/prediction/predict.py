@@ -78,7 +78,9 @@ def predict_with(
         warn(f"{name}: looks like no image that the model has learned from; look at its pores, and outline some for training")  # fmt: skip
     tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
     fitted = float(np.mean([model.card["threshold"] for model in models]))
-    tags["THRESHOLD"] = str(THRESHOLD if strange else fitted)  # to other materials than this one
+    tags["THRESHOLD"] = str(
+        THRESHOLD if strange else fitted
+    )  # to what it knows, and to nothing else
     tags["POLARITY"] = "inverted" if inverse else "as it is"
     tags["STRANGE"] = str(strange).lower()
     with open_raster(raster) as source:

@@ -44,7 +44,7 @@ def segment(
         GeoJSON to write: one feature per pore along its pixels' borders, in map
         coordinates where the image lies on a map, else in pixels (y down).
     threshold
-        Pore where the probability reaches it; None takes the model's own.
+        Pore where the probability reaches it; None takes what predict noted.
     min_area_px
         Smaller specks are matrix.
     """
