@@ -14,13 +14,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-# of glibc's malloc.h: above which size a block is given back when it is freed, how much may stay free at
-# the end of the heap, and by how much more than needed the heap grows
-MALLOC = {
-    "M_MMAP_THRESHOLD": (-3, 2**30),
-    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
-    "M_TOP_PAD": (-2, 2**26),
-}
+MALLOC = (  # names in glibc's malloc.h, and bytes
+    (-3, 2**30),  # M_MMAP_THRESHOLD: larger blocks go back when freed; before 2.36 refused
+    (-1, 2**31 - 1),  # M_TRIM_THRESHOLD: what may stay free at the end of the heap
+    (-2, 2**26),  # M_TOP_PAD: by how much more than needed the heap grows
+)
 
 
 def keep_freed_memory() -> bool:
@@ -33,9 +31,7 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return all(
-        mallopt(name, value) for name, value in MALLOC.values()
-    )  # before 2.36 the first is refused
+    return all(mallopt(name, value) for name, value in MALLOC)  # up to the first that is refused
 
 
 def gpus() -> list[str]:

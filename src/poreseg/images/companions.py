@@ -8,10 +8,8 @@ from poreseg.files import sha256
 SUFFIXES = (  # columns and CRS of a shapefile; an image's place on a map
     ".dbf", ".shx", ".prj", ".cpg", ".tfw", ".tifw", ".pgw", ".pngw", ".jgw", ".jpgw", ".bpw", ".j2w", ".wld",
 )  # fmt: skip
-APPENDED = (
-    ".aux.xml",
-    ".msk",
-)  # after the whole name: what GDAL knows of a file and did not write into it
+# after the whole name: what GDAL knows of a file and did not write into it
+APPENDED = (".aux.xml", ".msk")
 
 
 def companions(path: Path | str) -> list[Path]:

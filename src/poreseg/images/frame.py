@@ -43,9 +43,9 @@ def overview(source: Source) -> Overview:
     step = -(-max(source.height, source.width) // SIDE)
     bands, valid = [], []
     for window, picture in source.strips():
-        rows = slice(-window.row % step, None, step)  # on from the strip before
-        bands.append(picture.bands[:, rows, ::step].copy())  # a view would keep the strip
-        valid.append(picture.valid[rows, ::step].copy())
+        rows, cols = window.every(step)
+        bands.append(picture.bands[:, rows, cols].copy())  # a view would keep the strip
+        valid.append(picture.valid[rows, cols].copy())
     return Overview(np.concatenate(bands, axis=1), np.concatenate(valid, axis=0), step)
 
 

@@ -73,7 +73,7 @@ class _Gdal(Source):
     datasets: Sequence[rasterio.DatasetReader] = ()
     indexes: tuple[int, ...] = (1,)  # bands of each dataset
     convert: Callable[[NDArray[Any]], NDArray[Any]] | None = None
-    all_valid: bool = False
+    all_valid: bool = False  # a label's nodata of 0 is its ground
 
     @classmethod
     def of(cls, path: Path, datasets: Sequence[rasterio.DatasetReader], choice: Choice) -> "_Gdal":

@@ -154,9 +154,7 @@ class Raster:
 
     def thinned(self, read: Callable[[Window], NDArray[Any]], step: int) -> NDArray[Any]:
         """Every `step`th row and column of what `read`, a method of this raster, gives; strip by strip."""
-        return np.concatenate(
-            [read(strip)[-strip.row % step :: step, ::step].copy() for strip in self.strips()]
-        )
+        return np.concatenate([read(strip)[strip.every(step)].copy() for strip in self.strips()])
 
     def band(self, window: Window | None = None) -> NDArray[Any]:
         """The first band (H, W) within a window."""

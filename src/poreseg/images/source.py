@@ -146,9 +146,8 @@ class Choice:
 
     channels: tuple[int, ...] | None = None
     plane: int | None = None
-    of_label: bool = (
-        False  # stored values count, 0 as nodata too, and one plane is that of any image
-    )
+    # stored values count, 0 as nodata too, and a lone plane is that of any image
+    of_label: bool = False
 
     def plane_of(self, path: Path, count: int, axes: str) -> int:
         """The chosen one of a file's planes, along these axes."""

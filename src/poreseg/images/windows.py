@@ -21,6 +21,14 @@ class Window:
             slice(self.col, self.col + self.width),
         )
 
+    def every(self, step: int) -> tuple[slice, slice]:
+        """Slices within it of what it holds of every `step`th row and column of the raster.
+
+        >>> Window(4, 0, 4, 9).every(3)  # row 6 is its third
+        (slice(2, None, 3), slice(0, None, 3))
+        """
+        return slice(-self.row % step, None, step), slice(-self.col % step, None, step)
+
     def inside(self, height: int, width: int) -> "Window":
         """The part of it that lies in a raster (H, W)."""
         row, col = max(self.row, 0), max(self.col, 0)

@@ -77,10 +77,8 @@ def predict_with(
     if strange:
         warn(f"{name}: looks like no image that the model has learned from; look at its pores, and outline some for training")  # fmt: skip
     tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
-    fitted = float(np.mean([model.card["threshold"] for model in models]))
-    tags["THRESHOLD"] = str(
-        THRESHOLD if strange else fitted
-    )  # to what it knows, and to nothing else
+    fitted = float(np.mean([model.card["threshold"] for model in models]))  # to known materials
+    tags["THRESHOLD"] = str(THRESHOLD if strange else fitted)
     tags["POLARITY"] = "inverted" if inverse else "as it is"
     tags["STRANGE"] = str(strange).lower()
     with open_raster(raster) as source:
