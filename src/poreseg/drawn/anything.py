@@ -9,12 +9,22 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from poreseg.drawn import fields
-from poreseg.drawn.fields import Field, Mask, Shape, grains, smooth_noise, soften, top_share
+from poreseg.drawn.fields import (
+    Field,
+    Mask,
+    Shape,
+    blur,
+    distance_to,
+    grains,
+    smooth_noise,
+    soften,
+    top_share,
+)  # fmt: skip
 
-Picture = NDArray[np.floating]  # (H, W, 3), about 0..1
+Picture = NDArray[np.float32]  # (H, W, 3), about 0..1
+Colour = NDArray[np.float32]  # (3)
 Draw = np.random.Generator
 
 FORMS: tuple[Callable[[Draw, Shape, float, float], Mask], ...] = (
@@ -50,24 +60,25 @@ def _pores(draw: Draw, shape: Shape) -> Mask:
     return pore
 
 
-def _matrix(draw: Draw, shape: Shape) -> tuple[Picture, NDArray[np.float64]]:
+def _matrix(draw: Draw, shape: Shape) -> tuple[Picture, Colour]:
     """The solid: grains, a grown texture or layers, gray or coloured; and its mean colour (3)."""
-    tone = draw.uniform(0.35, 0.9) * np.ones(3)
+    tone = np.full(3, draw.uniform(0.35, 0.9))
     colourful = draw.random() < 0.5
     if colourful:
         tone = np.clip(tone * (1 + draw.normal(0, 0.12, 3)), 0.2, 1)
+    tone = tone.astype(np.float32)
     contrast = _log_uniform(draw, 0.02, 0.2)
-    image = np.broadcast_to(tone, (*shape, 3)).astype(np.float64)
+    image = np.broadcast_to(tone, (*shape, 3))
     if draw.random() < 0.6:
         cell, edge = grains(draw, shape, _log_uniform(draw, 10, 70))
         number = int(cell.max()) + 1
         tones = draw.normal(0, contrast, (number, 1)) * np.ones(3)
         if colourful:
-            tones = tones + draw.normal(0, contrast / 3, (number, 3))
-        image = image + tones[cell]
+            tones += draw.normal(0, contrast / 3, (number, 3))
+        image = image + tones.astype(np.float32)[cell]
         if draw.random() < 0.5:  # seams between grains, dark or bright
             seam = np.exp(-edge / draw.uniform(0.7, 3))
-            image = image + draw.choice([-1, 1], p=[0.75, 0.25]) * draw.uniform(0.05, 0.25) * seam[..., None]  # fmt: skip
+            image = image + _either(draw, -1, 1, 0.25) * draw.uniform(0.05, 0.25) * seam[..., None]
     if draw.random() < 0.25:  # layers, as printed, rolled or deposited
         image = image + contrast * _stripes(draw, shape)[..., None]
     for scale in (_log_uniform(draw, 1.5, 6), _log_uniform(draw, 6, 50)):
@@ -75,9 +86,7 @@ def _matrix(draw: Draw, shape: Shape) -> tuple[Picture, NDArray[np.float64]]:
     return image, tone
 
 
-def _distractors(
-    draw: Draw, image: Picture, tone: NDArray[np.float64], pore: Mask, kind: str
-) -> Picture:
+def _distractors(draw: Draw, image: Picture, tone: Colour, pore: Mask, kind: str) -> Picture:
     """What is no pore and may be taken for one: inclusions, stains, scratches."""
     shape = pore.shape
     if kind != "dark" and draw.random() < 0.5:  # opaque grains: black, while pores are not
@@ -86,7 +95,7 @@ def _distractors(
     if draw.random() < 0.5:  # inclusions: as a rule not as far from the matrix as the pores are
         form = FORMS[draw.integers(3)]
         found = form(draw, shape, _log_uniform(draw, 0.01, 0.1), _log_uniform(draw, 4, 30)) & ~pore
-        colour = tone * draw.choice([draw.uniform(0.55, 0.85), draw.uniform(1.15, 1.7)])
+        colour = tone * _either(draw, draw.uniform(0.55, 0.85), draw.uniform(1.15, 1.7))
         image = _over(image, colour + 0.03 * smooth_noise(draw, shape, 3)[..., None], found, 0.8)
     if draw.random() < 0.3:  # stains and shadows: no edges
         found = top_share(smooth_noise(draw, shape, _log_uniform(draw, 12, 60)), draw.uniform(0.02, 0.2))  # fmt: skip
@@ -98,7 +107,7 @@ def _distractors(
     return image
 
 
-def _fill(draw: Draw, image: Picture, tone: NDArray[np.float64], pore: Mask, kind: str) -> Picture:
+def _fill(draw: Draw, image: Picture, tone: Colour, pore: Mask, kind: str) -> Picture:
     """Pores as dark holes, dyed, or bright (back light, fluorescence), with walls and rims."""
     shape = pore.shape
     if kind == "dark":
@@ -114,15 +123,14 @@ def _fill(draw: Draw, image: Picture, tone: NDArray[np.float64], pore: Mask, kin
         ground = ground + draw.uniform(0, 0.35) * np.clip(depths, 0, 1.5) * (image - colour)
     if kind == "dark" and draw.random() < 0.25:
         ground = ground + _glints(draw, shape)
-    share = np.full(shape, draw.uniform(0.6, 1) if kind == "dyed" else 1.0)
+    share = np.full(shape, draw.uniform(0.6, 1) if kind == "dyed" else 1.0, np.float32)
     if kind == "dark":  # walls that slope into the pore
-        inside = ndimage.distance_transform_edt(pore)
+        inside = distance_to(~pore)
         share -= draw.uniform(0, 0.75) * np.exp(-inside / _log_uniform(draw, 1, 10))
     filled = ground * share[..., None] + image * (1 - share[..., None])
     if draw.random() < 0.3:  # charging, or a shadow, at the rim
-        outside = ndimage.distance_transform_edt(~pore)
-        rim = np.exp(-outside / draw.uniform(1, 4))
-        image = image + draw.choice([-0.15, 0.2]) * rim[..., None]
+        rim = np.exp(-distance_to(pore) / draw.uniform(1, 4))
+        image = image + _either(draw, -0.15, 0.2) * rim[..., None]
     return _over(image, filled, pore, draw.uniform(0.3, 1.5))
 
 
@@ -134,12 +142,12 @@ def _glints(draw: Draw, shape: Shape) -> Picture:
     return draw.uniform(0.2, 0.8) * soften(specks, 0.5)[..., None]
 
 
-def _dye(draw: Draw) -> NDArray[np.float64]:
+def _dye(draw: Draw) -> Colour:
     """A saturated colour."""
     colour = draw.uniform(0, 0.45, 3)
     strong = draw.permutation(3)[: draw.integers(1, 3)]
     colour[strong] = draw.uniform(0.55, 1.0, len(strong))
-    return np.asarray(colour * draw.uniform(0.6, 1.0))
+    return np.asarray(colour * draw.uniform(0.6, 1.0), np.float32)
 
 
 def _beside_the_specimen(draw: Draw, image: Picture, pore: Mask) -> tuple[Picture, Mask]:
@@ -168,12 +176,11 @@ def _seen(draw: Draw, image: Picture) -> Picture:
         image = image + draw.normal(0, 0.03, radius.max() + 1)[radius][..., None]
     if draw.random() < 0.5:
         image = np.broadcast_to(image.mean(axis=-1, keepdims=True), image.shape)
-    image = ndimage.gaussian_filter(image, (*[draw.uniform(0, 1.5)] * 2, 0))
+    image = blur(image, draw.uniform(0.1, 1.5))
     grain = draw.standard_normal((*shape, 3 if draw.random() < 0.3 else 1), dtype=np.float32)
     if draw.random() < 0.4:
-        grain = 2 * ndimage.gaussian_filter(grain, (0.8, 0.8, 0))
-    image = image + np.float32(_log_uniform(draw, 0.004, 0.08)) * grain
-    return np.asarray(image, np.float32)
+        grain = 2 * blur(grain, 0.8).reshape(grain.shape)
+    return image + _log_uniform(draw, 0.004, 0.08) * grain
 
 
 def _stretched(image: Picture) -> NDArray[np.uint8]:
@@ -203,6 +210,11 @@ def _over(image: Picture, above: NDArray[np.floating], area: Mask, sigma: float)
     """One picture over another within an area whose edges are soft."""
     share = soften(area, sigma)[..., None]
     return np.asarray(image * (1 - share) + above * share, np.float32)
+
+
+def _either(draw: Draw, one: float, other: float, chance: float = 0.5) -> float:
+    """One of two numbers; `chance` of the other."""
+    return other if draw.random() < chance else one
 
 
 def _log_uniform(draw: Draw, low: float, high: float) -> float:

@@ -1,24 +1,30 @@
 """Random fields and shapes, all from one generator, so that a seed draws the same again."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import cKDTree
-from skimage.draw import disk, ellipse, line
 from skimage.morphology import remove_small_holes, remove_small_objects
 
 Field = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Shape = tuple[int, int]  # H, W
+FINE = 4  # bits after the point of what OpenCV draws
 
 
 def smooth_noise(draw: np.random.Generator, shape: Shape, scale: float) -> Field:
     """Gaussian random field (H, W) of mean 0 and deviation 1; `scale` px is its grain."""
     step = max(1, int(scale / 3))  # drawn coarse, then enlarged: the same field, much faster
     coarse = (-(-shape[0] // step) + 4, -(-shape[1] // step) + 4)
-    field = ndimage.gaussian_filter(draw.standard_normal(coarse), scale / step, mode="reflect")
-    field = ndimage.zoom(field, step, order=1)[: shape[0], : shape[1]]
-    return ((field - field.mean()) / field.std()).astype(np.float32)
+    field = blur(draw.standard_normal(coarse, np.float32), scale / step)
+    field = cv2.resize(field, None, fx=step, fy=step)[: shape[0], : shape[1]]
+    mean, deviation = cv2.meanStdDev(field)
+    return np.asarray((field - np.float32(mean)) / np.float32(deviation))
+
+
+def blur(image: NDArray[np.floating], sigma: float) -> Field:
+    """An image (H, W) or (H, W, C) under a Gaussian of `sigma` px, mirrored at its border."""
+    image = image.astype(np.float32, copy=False)
+    return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
 
 
 def top_share(field: Field, share: float) -> Mask:
@@ -28,7 +34,12 @@ def top_share(field: Field, share: float) -> Mask:
 
 def soften(mask: Mask, sigma: float) -> Field:
     """A mask's edges as an optic shows them: half way at its border."""
-    return ndimage.gaussian_filter(mask.astype(np.float32), sigma)
+    return blur(mask, sigma)
+
+
+def distance_to(mask: Mask) -> Field:
+    """How far each pixel (H, W) is from a mask, px; very far where the mask is empty."""
+    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def patches(draw: np.random.Generator, shape: Shape, porosity: float, scale: float) -> Mask:
@@ -39,26 +50,28 @@ def patches(draw: np.random.Generator, shape: Shape, porosity: float, scale: flo
 
 def ellipses(draw: np.random.Generator, shape: Shape, porosity: float, scale: float) -> Mask:
     """Boolean model: ellipses of log-normal size, anywhere and overlapping, bent at the rim."""
-    pore = np.zeros(shape, bool)
-    while pore.mean() < porosity:
+    pore = np.zeros(shape, np.uint8)
+    while np.count_nonzero(pore) < porosity * pore.size:
         size = min(draw.lognormal(np.log(scale), 0.5), min(shape) / 5)
         row, col = draw.uniform(0, shape[0]), draw.uniform(0, shape[1])
-        stretch, turn = draw.uniform(0.4, 1.0), draw.uniform(0, np.pi)
-        pore[ellipse(row, col, size, size * stretch, shape, turn)] = True
+        stretch, turn = draw.uniform(0.4, 1.0), draw.uniform(0, 180)
+        cv2.ellipse(pore, ((col, row), (2 * size, 2 * size * stretch), turn), 1, cv2.FILLED)
     return clean(_bend(draw, pore, scale), scale)
 
 
 def bubbles(draw: np.random.Generator, shape: Shape, porosity: float, scale: float) -> Mask:
     """Round pores of widely spread sizes that do not overlap."""
-    pore = np.zeros(shape, bool)
+    pore = np.zeros(shape, np.uint8)
+    placed = np.empty((0, 3))  # row, col, radius
     for _ in range(4000):
-        if pore.mean() >= porosity:
+        if np.count_nonzero(pore) >= porosity * pore.size:
             break
         radius = min(draw.lognormal(np.log(scale), 0.6), min(shape) / 6)
-        centre = draw.uniform(0, shape[0]), draw.uniform(0, shape[1])
-        around = disk(centre, radius + 3, shape=shape)
-        if not pore[around].any():
-            pore[disk(centre, radius, shape=shape)] = True
+        row, col = draw.uniform(0, shape[0]), draw.uniform(0, shape[1])
+        apart = np.hypot(row - placed[:, 0], col - placed[:, 1]) - placed[:, 2]
+        if (apart > radius + 3).all():
+            placed = np.vstack([placed, (row, col, radius)])
+            _disk(pore, row, col, radius)
     return clean(_bend(draw, pore, scale / 3), scale)
 
 
@@ -71,37 +84,49 @@ def gaps(draw: np.random.Generator, shape: Shape, porosity: float, scale: float)
 
 def cracks(draw: np.random.Generator, shape: Shape, porosity: float, scale: float) -> Mask:
     """Long thin pores that wander and taper."""
-    pore = np.zeros(shape, bool)
-    while pore.mean() < porosity:
-        row, col, angle = (
-            draw.uniform(0, shape[0]),
-            draw.uniform(0, shape[1]),
-            draw.uniform(0, 2 * np.pi),
-        )
+    pore = np.zeros(shape, np.uint8)
+    while np.count_nonzero(pore) < porosity * pore.size:
+        row, col = draw.uniform(0, shape[0]), draw.uniform(0, shape[1])
         width, steps = draw.uniform(0.15, 0.5) * scale, int(draw.integers(15, 50))
-        for i in range(steps):
-            angle += draw.normal(0, 0.25)
-            to = row + np.sin(angle) * scale, col + np.cos(angle) * scale
-            rows, cols = line(round(row), round(col), round(to[0]), round(to[1]))
-            half = width * (1 - abs(2 * i / steps - 1)) + 1
-            for r, c in zip(rows[::2], cols[::2], strict=True):
-                if -20 < r < shape[0] + 20 and -20 < c < shape[1] + 20:
-                    pore[disk((r, c), half, shape=shape)] = True
-            row, col = to
-    return clean(pore, scale / 2)
+        angle = draw.uniform(0, 2 * np.pi) + np.cumsum(draw.normal(0, 0.25, steps))
+        rows, cols = row + scale * np.cumsum(np.sin(angle)), col + scale * np.cumsum(np.cos(angle))
+        along = np.arange(0, steps, 1 / scale)  # a disk at every pixel of the way
+        half = width * (1 - np.abs(2 * along / steps - 1)) + 1
+        way = (np.interp(along, np.arange(steps), each) for each in (rows, cols))
+        for row, col, radius in zip(*way, half, strict=True):
+            _disk(pore, row, col, radius)
+    return clean(pore > 0, scale / 2)
 
 
 def grains(
     draw: np.random.Generator, shape: Shape, scale: float
-) -> tuple[NDArray[np.int64], Field]:
-    """A grain fabric: Voronoi cell (H, W) of each pixel, and its distance to the cell's rim."""
+) -> tuple[NDArray[np.int32], Field]:
+    """A grain fabric: Voronoi cell (H, W) of each pixel, and how far it is from the next cell, px.
+
+    The distance is twice that to the border between the two, as between their seeds.
+    """
     count = max(8, int(shape[0] * shape[1] / scale**2))
-    seeds = draw.uniform(-0.1, 1.1, (count, 2)) * shape
+    margin = [length // 10 for length in shape]
+    seeds = np.ones(
+        [length + 2 * edge for length, edge in zip(shape, margin, strict=True)], np.uint8
+    )
+    seeds[draw.integers(0, seeds.shape[0], count), draw.integers(0, seeds.shape[1], count)] = 0
+    _, cell = cv2.distanceTransformWithLabels(
+        seeds, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    inside = np.ones_like(seeds)
+    inside[1:] &= cell[1:] == cell[:-1]
+    inside[:, 1:] &= cell[:, 1:] == cell[:, :-1]
+    edge = 2 * cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5)
     rows, cols = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    rows += 0.15 * scale * smooth_noise(draw, shape, scale / 3)  # grains have no straight sides
-    cols += 0.15 * scale * smooth_noise(draw, shape, scale / 3)
-    distance, cell = cKDTree(seeds).query(np.stack([rows, cols], -1), k=2)  # one core: others train
-    return cell[..., 0], (distance[..., 1] - distance[..., 0]).astype(np.float32)
+    # grains have no straight sides
+    rows += margin[0] + 0.15 * scale * smooth_noise(draw, shape, scale / 3)
+    cols += margin[1] + 0.15 * scale * smooth_noise(draw, shape, scale / 3)
+    bent = cv2.remap(
+        cell.astype(np.float32), cols, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+    )
+    edge = cv2.remap(edge, cols, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return bent.astype(np.int32) - 1, edge
 
 
 def clean(pore: Mask, scale: float) -> Mask:
@@ -110,12 +135,18 @@ def clean(pore: Mask, scale: float) -> Mask:
     return remove_small_holes(remove_small_objects(pore, max_size=least), max_size=least)
 
 
-def _bend(draw: np.random.Generator, mask: Mask, reach: float) -> Mask:
+def _bend(draw: np.random.Generator, mask: NDArray[np.uint8], reach: float) -> Mask:
     """The same shapes with their outlines bent by up to about `reach` px."""
     rows, cols = np.mgrid[: mask.shape[0], : mask.shape[1]].astype(np.float32)
     rows += 0.4 * reach * smooth_noise(draw, mask.shape, 1.5 * reach)
     cols += 0.4 * reach * smooth_noise(draw, mask.shape, 1.5 * reach)
-    return (
-        ndimage.map_coordinates(mask.astype(np.float32), [rows, cols], order=1, mode="nearest")
-        > 0.5
+    bent = cv2.remap(
+        mask.astype(np.float32), cols, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+    return np.asarray(bent > 0.5)
+
+
+def _disk(pore: NDArray[np.uint8], row: float, col: float, radius: float) -> None:
+    """Fill a disk, to a sixteenth of a pixel."""
+    centre = round(col * 2**FINE), round(row * 2**FINE)
+    cv2.circle(pore, centre, round(radius * 2**FINE), 1, cv2.FILLED, cv2.LINE_8, FINE)
