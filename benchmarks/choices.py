@@ -1,4 +1,4 @@
-"""What threshold, turns and flips, refit and polarity are worth: choices that need no training.
+"""What threshold, refinement, turns and flips, refit and polarity are worth: choices that need no training.
 
 python benchmarks/choices.py WORK [--runs 'mixed17-*' ...] [--table FILE]
 
@@ -12,6 +12,7 @@ import argparse
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,14 +27,23 @@ from poreseg.metrics import count
 from poreseg.prediction.engine import load
 
 ROOT = Path(__file__).parents[1]
-DEFAULT = ("as it is", "all", "d4", "auto", 0.4)
-CHOICES = {  # which copy of the image, model, views, polarity, threshold
-    "threshold 0.3": ("as it is", "all", "d4", "auto", 0.3),
-    "threshold 0.5": ("as it is", "all", "d4", "auto", 0.5),
-    "no turns and flips": ("as it is", "all", "none", "auto", 0.4),
-    "no refit": ("as it is", "fold-0", "d4", "auto", 0.4),
-    "inverted copies": ("inverted", "all", "d4", "auto", 0.4),
-    "inverted copies, polarity kept": ("inverted", "all", "d4", "keep", 0.4),
+DEFAULT = {
+    "copy": "as it is",
+    "model": "all",
+    "threshold": 0.4,
+    "tta": "d4",
+    "polarity": "auto",
+    "refine": True,
+}
+CHOICES: dict[str, dict[str, Any]] = {  # what is other than by default
+    "threshold 0.3": {"threshold": 0.3},
+    "threshold 0.5": {"threshold": 0.5},
+    "not refined": {"refine": False},
+    "not refined, threshold 0.3": {"refine": False, "threshold": 0.3},
+    "no turns and flips": {"tta": "none"},
+    "no refit": {"model": "fold-0"},
+    "inverted copies": {"copy": "inverted"},
+    "inverted copies, polarity kept": {"copy": "inverted", "polarity": "keep"},
 }
 
 
@@ -51,11 +61,12 @@ def scores(run: Path, scratch: Path) -> pd.DataFrame:
             truth = label.band()
         copies = {"as it is": results / "rasters" / f"{name}.tif", "inverted": scratch / f"{name}.tif"}  # fmt: skip
         write_inverse(copies["as it is"], copies["inverted"])
-        found: dict[tuple[str, ...], NDArray[np.float32]] = {}
-        for choice, (*seen, threshold) in {"default": DEFAULT, **CHOICES}.items():
-            if (key := tuple(seen)) not in found:
-                copy, model, tta, polarity = seen
-                found[key] = predicted(models[model], copies[copy], **settings | {"tta": tta, "polarity": polarity})  # fmt: skip
+        found: dict[str, NDArray[np.float32]] = {}
+        for choice, other in {"default": {}, **CHOICES}.items():
+            chosen = DEFAULT | other
+            threshold, copy, model = (chosen.pop(key) for key in ("threshold", "copy", "model"))
+            if (key := str((copy, model, chosen))) not in found:
+                found[key] = predicted(models[model], copies[copy], **settings | chosen)
             iou = count(found[key] >= threshold, truth).iou
             rows.append({"image": name, "specimen": sample["specimen"], "choice": choice, "iou": iou})  # fmt: skip
     return pd.DataFrame(rows)

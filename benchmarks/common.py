@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
+from poreseg.learning.refine import refined
 from poreseg.learning.sliding import Predictor, predict_raster
 from poreseg.prediction.likeness import likeness, seen_inverted
 
@@ -50,7 +51,10 @@ def write_inverse(raster: Path, to: Path) -> None:
 def predicted(model: Predictor, raster: Path, **settings: Any) -> NDArray[np.float32]:
     """Probabilities (H, W) by the `predict` section of params.yaml, as the verb predict has them."""
     inverse = seen_inverted(settings.pop("polarity"), likeness([model], raster))
-    return predict_raster([model], raster, inverse=inverse, **settings)
+    refine = settings.pop("refine")
+    found = predict_raster([model], raster, inverse=inverse, **settings)
+    with open_raster(raster) as image:
+        return refined(image, found, model.card["threshold"]) if refine else found
 
 
 def report(found: dict[str, Any], file: Path | None) -> None:

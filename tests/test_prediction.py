@@ -24,7 +24,8 @@ from poreseg import cli, devices
 from poreseg.devices import VISIBLE, gpu_percent, gpus, own_gpu
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
-from poreseg.images.windows import Window
+from poreseg.images.windows import Window, grid
+from poreseg.learning import refine
 from poreseg.learning.card import GRAPH, THRESHOLD
 from poreseg.learning.looks import look_of, looks_of
 from poreseg.learning.model import Model, build_network, load_model, save_model
@@ -41,6 +42,7 @@ SETTINGS = {
     "tta": "none",
     "spread": False,
     "polarity": "auto",
+    "refine": False,
 }
 CARD = {
     "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "threshold": 0.5, "validation_iou": 0.5,
@@ -137,6 +139,80 @@ print("torch" in sys.modules)
 def run(code, arguments=()):
     environment = os.environ | {VISIBLE: "-1"}
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment)  # fmt: skip
+
+
+# refinement
+
+
+SIDE = 200
+
+
+def partly_seen(tmp_path, seed=0, contrast=90):
+    """Canonical raster and pores of a specimen, and probabilities that leave out a quarter of them."""
+    draw = np.random.default_rng(seed)
+    pore = gaussian_filter(draw.normal(size=(SIDE, SIDE)), 6) > 0.02
+    rough = 12 * draw.normal(size=pore.shape)
+    ingest_array(
+        tmp_path / "r.tif", np.clip(150 - contrast * pore + rough, 0, 255).astype(np.uint8)
+    )
+    found = np.where(pore, 0.9, 0.05).astype(np.float32)
+    found[SIDE // 2 :, SIDE // 2 :][pore[SIDE // 2 :, SIDE // 2 :]] = 0.2
+    return pore, found
+
+
+def refined_by(tmp_path, found, window=None):
+    with open_raster(tmp_path / "r.tif") as raster:
+        second = refine.learn_from(raster, lambda part: found[part.slices], 0.4)
+        whole = second.refined(raster, raster.frame, found)
+        return second, whole
+
+
+def test_an_images_own_colours_say_where_its_pores_end(tmp_path):
+    pore, found = partly_seen(tmp_path)
+    second, better = refined_by(tmp_path, found)
+    assert second.share > 0.5
+    assert iou(found >= 0.4, pore) < 0.8
+    assert iou(better >= 0.4, pore) > 0.95
+
+
+@pytest.mark.parametrize("found", ["pores that no colour tells", "no pores", "no specimen"])
+def test_a_network_keeps_its_word_where_colours_tell_nothing(tmp_path, found):
+    _, found = {
+        "pores that no colour tells": partly_seen(tmp_path, contrast=0),
+        "no pores": (None, np.full((SIDE, SIDE), 0.1, np.float32)),
+        "no specimen": (None, np.full((SIDE, SIDE), np.nan, np.float32)),
+    }[found]
+    second, same = refined_by(tmp_path, found)
+    assert second.share == 0
+    np.testing.assert_array_equal(same, found)
+
+
+def test_a_refined_raster_is_the_same_whatever_the_windows(tmp_path, monkeypatch):
+    _, found = partly_seen(tmp_path)
+    second, whole = refined_by(tmp_path, found)
+    parts = np.empty_like(found)
+    with open_raster(tmp_path / "r.tif") as raster:
+        for part in grid(SIDE, SIDE, 70):
+            parts[part.slices] = second.refined(raster, part, found[part.slices])
+    np.testing.assert_allclose(parts, whole, atol=2e-3)  # the widest filter sees a little further
+
+
+def test_refinement_leaves_what_is_no_specimen_and_the_spread(knowing, no_gpu, tmp_path):
+    valid = np.ones((128, 160), bool)
+    valid[:, 150:] = False
+    ingest_array(tmp_path / "r.tif", specimen(1), valid=valid)
+    both = {}
+    for chosen in (False, True):
+        predict(tmp_path / "r.tif", [knowing], tmp_path / f"{chosen}.tif", threads=1,
+                **SETTINGS | {"refine": chosen, "spread": True, "tta": "d4"})  # fmt: skip
+        with rasterio.open(tmp_path / f"{chosen}.tif") as written:
+            both[chosen], tags = written.read(), written.tags()
+        assert tags["POLARITY"] == "as it is"
+    plain, fine = both[False], both[True]
+    np.testing.assert_array_equal(np.isfinite(fine[0]), valid)
+    np.testing.assert_array_equal(plain[1], fine[1])
+    assert 0 <= np.nanmin(fine[0]) <= np.nanmax(fine[0]) <= 1
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == []
 
 
 # polarity

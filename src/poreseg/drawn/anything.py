@@ -165,7 +165,8 @@ def _beside_the_specimen(draw: Draw, image: Picture, pore: Mask) -> tuple[Pictur
 def _seen(draw: Draw, image: Picture) -> Picture:
     """What optics and detector add: uneven light, rings, blur, noise, dropped colour."""
     shape = image.shape[:2]
-    light = 1 + draw.uniform(0, 0.3) * smooth_noise(draw, shape, max(shape) / 3) / 2
+    light = smooth_noise(draw, shape, max(shape) / 3)
+    light = np.asarray(1 + draw.uniform(0, 0.15) * light, np.float32)
     if draw.random() < 0.25:  # light from the side
         light = light * (1 + draw.uniform(0.03, 0.15) * _relief(draw, shape))
     image = image * light[..., None]

@@ -9,14 +9,15 @@ Field = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Shape = tuple[int, int]  # H, W
 FINE = 4  # bits after the point of what OpenCV draws
+EDGE = cv2.BORDER_REPLICATE
 
 
 def smooth_noise(draw: np.random.Generator, shape: Shape, scale: float) -> Field:
     """Gaussian random field (H, W) of mean 0 and deviation 1; `scale` px is its grain."""
     step = max(1, int(scale / 3))  # drawn coarse, then enlarged: the same field, much faster
     coarse = (-(-shape[0] // step) + 4, -(-shape[1] // step) + 4)
-    field = blur(draw.standard_normal(coarse, np.float32), scale / step)
-    field = cv2.resize(field, None, fx=step, fy=step)[: shape[0], : shape[1]]
+    small = blur(draw.standard_normal(coarse, np.float32), scale / step)
+    field = cv2.resize(small, None, fx=step, fy=step)[: shape[0], : shape[1]]
     mean, deviation = cv2.meanStdDev(field)
     return np.asarray((field - np.float32(mean)) / np.float32(deviation))
 
@@ -24,7 +25,7 @@ def smooth_noise(draw: np.random.Generator, shape: Shape, scale: float) -> Field
 def blur(image: NDArray[np.floating], sigma: float) -> Field:
     """An image (H, W) or (H, W, C) under a Gaussian of `sigma` px, mirrored at its border."""
     image = image.astype(np.float32, copy=False)
-    return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT))
 
 
 def top_share(field: Field, share: float) -> Mask:
@@ -34,12 +35,13 @@ def top_share(field: Field, share: float) -> Mask:
 
 def soften(mask: Mask, sigma: float) -> Field:
     """A mask's edges as an optic shows them: half way at its border."""
-    return blur(mask, sigma)
+    return blur(mask.astype(np.float32), sigma)
 
 
 def distance_to(mask: Mask) -> Field:
     """How far each pixel (H, W) is from a mask, px; very far where the mask is empty."""
-    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    found = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(found)
 
 
 def patches(draw: np.random.Generator, shape: Shape, porosity: float, scale: float) -> Mask:
@@ -122,11 +124,9 @@ def grains(
     # grains have no straight sides
     rows += margin[0] + 0.15 * scale * smooth_noise(draw, shape, scale / 3)
     cols += margin[1] + 0.15 * scale * smooth_noise(draw, shape, scale / 3)
-    bent = cv2.remap(
-        cell.astype(np.float32), cols, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
-    )
-    edge = cv2.remap(edge, cols, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return bent.astype(np.int32) - 1, edge
+    bent = cv2.remap(cell.astype(np.float32), cols, rows, cv2.INTER_NEAREST, borderMode=EDGE)
+    away = cv2.remap(edge, cols, rows, cv2.INTER_LINEAR, borderMode=EDGE)
+    return bent.astype(np.int32) - 1, np.asarray(away)
 
 
 def clean(pore: Mask, scale: float) -> Mask:
@@ -140,9 +140,7 @@ def _bend(draw: np.random.Generator, mask: NDArray[np.uint8], reach: float) -> M
     rows, cols = np.mgrid[: mask.shape[0], : mask.shape[1]].astype(np.float32)
     rows += 0.4 * reach * smooth_noise(draw, mask.shape, 1.5 * reach)
     cols += 0.4 * reach * smooth_noise(draw, mask.shape, 1.5 * reach)
-    bent = cv2.remap(
-        mask.astype(np.float32), cols, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    bent = cv2.remap(mask.astype(np.float32), cols, rows, cv2.INTER_LINEAR, borderMode=EDGE)
     return np.asarray(bent > 0.5)
 
 

@@ -156,9 +156,9 @@ class Raster:
         """Every `step`th row and column of what `read`, a method of this raster, gives; strip by strip."""
         return np.concatenate([read(strip)[strip.every(step)].copy() for strip in self.strips()])
 
-    def band(self, window: Window | None = None) -> NDArray[Any]:
-        """The first band (H, W) within a window."""
-        band: NDArray[Any] = self._source.read(1, window=to_rasterio(window))
+    def band(self, window: Window | None = None, number: int = 1) -> NDArray[Any]:
+        """One band (H, W), the first one by default, within a window."""
+        band: NDArray[Any] = self._source.read(number, window=to_rasterio(window))
         return band
 
     def valid(self, window: Window | None = None) -> NDArray[np.bool_]:

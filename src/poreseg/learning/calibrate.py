@@ -16,6 +16,7 @@ from torch import nn
 from poreseg.images.raster import open_raster
 from poreseg.learning.card import THRESHOLD
 from poreseg.learning.model import Model
+from poreseg.learning.refine import refined
 from poreseg.learning.sliding import predict_raster
 from poreseg.metrics import histograms
 
@@ -40,27 +41,30 @@ def calibrate(model: Model, images: Sequence[tuple[Path, Path]]) -> tuple[float,
     Returns
     -------
     The temperature (1 where the labels hold no pore, or nothing else), and the threshold
-    with turns and flips as the verb predict has them (`THRESHOLD` for fewer than
-    `LEAST_IMAGES` images).
+    with turns, flips and refinement as the verb predict has them (`THRESHOLD` for fewer
+    than `LEAST_IMAGES` images).
     """
-    pore, matrix = _counted(model, images, tta="none")
+    pore, matrix = _counted(model, images)
     if not pore.any() or not matrix.any():
         return 1.0, THRESHOLD
     temperature = fit_temperature(pore, matrix)
     apply_temperature(model.network, temperature)
     if len(images) < LEAST_IMAGES:
         return temperature, THRESHOLD
-    return temperature, best_threshold(*_counted(model, images, tta="auto"))
+    return temperature, best_threshold(*_counted(model, images, as_predicted=True))
 
 
 def _counted(
-    model: Model, images: Sequence[tuple[Path, Path]], tta: str
+    model: Model, images: Sequence[tuple[Path, Path]], *, as_predicted: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Histograms (images, bins) of the probabilities of pore and of matrix pixels."""
     found = []
     for raster, label in images:
+        tta = "auto" if as_predicted else "none"
         values = predict_raster([model], raster, **AS_PREDICTED, tta=tta)
-        with open_raster(label) as truth:
+        with open_raster(label) as truth, open_raster(raster) as image:
+            if as_predicted:
+                values = refined(image, values, THRESHOLD)
             found.append(histograms(values, truth.band(), BINS))
     pore, matrix = zip(*found, strict=True)
     return np.array(pore), np.array(matrix)

@@ -1,22 +1,26 @@
 """Predict: the stitched pore probabilities of a raster."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from poreseg.errors import warn
 from poreseg.images.raster import new_raster, open_raster, to_rasterio
-from poreseg.images.windows import Window
+from poreseg.images.windows import Window, grid
 from poreseg.learning.card import THRESHOLD
+from poreseg.learning.refine import WINDOW, learn_from
 from poreseg.learning.sliding import Predictor, predict_strips
 from poreseg.prediction.engine import load
 from poreseg.prediction.likeness import likeness, seen_inverted
 
 LEVELS = 4096  # of probability: finer ones are noise of bf16, and treble the file
 LINEAGE = ("git_commit", "data_hash", "params_hash", "mlflow_run_id")
+Parts = Iterable[tuple[Window, NDArray[np.float32]]]  # of a raster, with values (B, H, W)
 
 
 def predict(
@@ -56,11 +60,13 @@ def predict_with(
     tta: str,
     spread: bool,
     polarity: str,
+    refine: bool,
 ) -> None:
     """Write the pore probabilities of a raster by models that are loaded.
 
     `out` is a GeoTIFF of float32 in 0..1 on the raster's grid, NaN where there is no
     specimen; with `spread`, a second band is the standard deviation over models and views.
+    With `refine` the raster's own colours have their say, see `poreseg.learning.refine`.
     Its tags carry the models' lineage and threshold (the usual one where the raster is strange
     to them, since theirs was fitted to other materials), and whether they saw the raster as it is
     or inverted (POLARITY: `polarity` is "keep", "invert" or "auto"), and whether it looks like
@@ -84,14 +90,34 @@ def predict_with(
     with open_raster(raster) as source:
         if source.pixel_size_um:
             tags["PIXEL_SIZE_UM"] = str(source.pixel_size_um)
-        shape = (1 + spread, source.height, source.width)
-        bar = tqdm(desc=name, unit="px", unit_scale=True, mininterval=2)
-        with bar, new_raster(out, shape, np.float32, nodata=np.nan, crs=source.crs,
-                             transform=source.transform, tags=tags) as target:  # fmt: skip
-            for row, values in predict_strips(
-                models, raster, window=window, overlap=overlap, batch=batch, tta=tta,
-                spread=spread, inverse=inverse, progress=bar,
-            ):  # fmt: skip
-                part = Window(row, 0, values.shape[1], source.width)
-                rounded = np.rint(values * LEVELS) / np.float32(LEVELS)
-                target.write(rounded, window=to_rasterio(part))
+        about = {"shape": (1 + spread, source.height, source.width), "crs": source.crs,
+                 "transform": source.transform, "tags": tags}  # fmt: skip
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(desc=name, unit="px", unit_scale=True, mininterval=2)
+    with bar, TemporaryDirectory(dir=out.parent, prefix=f".{name}-") as scratch:
+        computed = predict_strips(models, raster, window=window, overlap=overlap, batch=batch, tta=tta,
+                                  spread=spread, inverse=inverse, progress=bar)  # fmt: skip
+        strips = ((Window(row, 0, *values.shape[1:]), values) for row, values in computed)
+        network = Path(scratch) / out.name if refine else out
+        _write(network, strips, about)
+        if refine:
+            _write(out, _refined(network, raster, float(tags["THRESHOLD"]), 1 + spread), about)
+
+
+def _refined(network: Path, raster: Path | str, threshold: float, bands: int) -> Iterator[tuple[Window, NDArray[np.float32]]]:  # fmt: skip
+    """What a network has found, and the raster's own colours."""
+    with open_raster(network) as found, open_raster(raster) as image:
+        second = learn_from(image, found.band, threshold)
+        for window in grid(image.height, image.width, WINDOW):
+            values = np.stack([found.band(window, band) for band in range(1, bands + 1)])
+            values[0] = second.refined(image, window, values[0])
+            yield window, values
+
+
+def _write(out: Path, parts: Parts, about: dict[str, Any]) -> None:
+    """Write values of a raster's parts."""
+    with new_raster(out, dtype=np.float32, nodata=np.nan, **about) as target:
+        for window, values in parts:
+            rounded = np.rint(values * LEVELS) / np.float32(LEVELS)
+            target.write(rounded, window=to_rasterio(window))

@@ -1,0 +1,118 @@
+"""Refine: a network finds the pores of an image, its own colours say where they end.
+
+A network that has learned from a few images finds the pores of a new one, and is unsure of all
+that looks a little different there. So a second model, with hardly more parameters than the image has
+colours, learns from the network's probabilities what pore and matrix look like in this very
+image. It cannot learn single mistakes, for it has no room for them. Where pores are a matter of
+colour and shade the two agree, and the second draws the border; where they are a matter of
+form they do not, and the network keeps its word.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from poreseg.images.raster import Raster
+from poreseg.images.windows import Window, grid
+
+Probabilities = Callable[[Window], NDArray[np.float32]]  # (H, W) of a window, NaN: no specimen
+COLOURS = (0.7, 1.5, 3.0)  # px, over which the colour of a pixel is taken
+SURROUNDINGS = (15.0, 30.0)  # px, over which mean and deviation of the gray level are
+MARGIN = 90  # px, to where the widest of them sees
+WINDOW = 1024  # px, whose features are in memory at once
+PIXELS = 20_000  # of an image to learn from: a dozen parameters need no more
+DIFFERENT, ALIKE = 0.5, 0.8  # IoU of both up to which the second counts nothing, from which all
+
+
+@dataclass(frozen=True)
+class Second:
+    """The second model of an image, and its share: 0 where it has no say, 1 where it has all."""
+
+    model: Any
+    share: float
+
+    def refined(
+        self, image: Raster, window: Window, found: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Probabilities (H, W) of a window, by both."""
+        if not self.share:
+            return found
+        own = self.model.predict_proba(features(image, window).reshape(found.size, -1))[:, 1]
+        return found + np.float32(self.share) * (
+            own.reshape(found.shape).astype(np.float32) - found
+        )
+
+
+def learn_from(image: Raster, found: Probabilities, threshold: float) -> Second:
+    """Learn the looks of pores in an image from a network's probabilities of it.
+
+    Parameters
+    ----------
+    image
+        Canonical raster.
+    found
+        Reads the probabilities.
+    threshold
+        From which they are pores; the two are compared there.
+    """
+    random = np.random.default_rng(0)
+    share = min(1.0, PIXELS / (image.height * image.width))
+    looks, soft = [], []
+    for window in grid(image.height, image.width, WINDOW):
+        values = found(window)
+        chosen = ~np.isnan(values) & (random.random(values.shape) < share)
+        if chosen.any():
+            looks.append(features(image, window)[chosen])
+            soft.append(values[chosen])
+    pore = np.concatenate(soft) if soft else np.empty(0, np.float32)
+    if not (pore >= threshold).any():
+        return Second(None, 0.0)
+    seen = np.concatenate(looks)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
+    twice = np.concatenate([seen, seen])  # once as pore, once as matrix, as likely as it is
+    classes = np.repeat([True, False], len(pore))
+    model.fit(twice, classes, logisticregression__sample_weight=np.concatenate([pore, 1 - pore]))
+    own = model.predict_proba(seen)[:, 1] >= threshold
+    agreement = (own & (pore >= threshold)).sum() / (own | (pore >= threshold)).sum()
+    return Second(model, float(np.clip((agreement - DIFFERENT) / (ALIKE - DIFFERENT), 0, 1)))
+
+
+def refined(image: Raster, found: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    """Probabilities (H, W) of an image in memory, refined."""
+    second = learn_from(image, lambda window: found[window.slices], threshold)
+    done = found.copy()
+    for window in grid(image.height, image.width, WINDOW):
+        done[window.slices] = second.refined(image, window, found[window.slices])
+    return done
+
+
+def features(image: Raster, window: Window) -> NDArray[np.float32]:
+    """What the second model sees of a window's pixels, (H, W, F)."""
+    w = window
+    around = Window(w.row - MARGIN, w.col - MARGIN, w.height + 2 * MARGIN, w.width + 2 * MARGIN)
+    around = around.inside(image.height, image.width)
+    inner = Window(w.row - around.row, w.col - around.col, w.height, w.width)
+    return filtered(image.rgb8(around))[inner.slices]
+
+
+def filtered(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Colours at some scales, and mean and deviation of the gray level around, (H, W, F), of (H, W, 3)."""
+    colours = pixels.astype(np.float32) / 255
+    gray: NDArray[np.float32] = colours.mean(axis=-1)
+    found = [_blurred(colours, sigma) for sigma in COLOURS]
+    for sigma in SURROUNDINGS:
+        mean = _blurred(gray, sigma)
+        variance = _blurred(gray * gray, sigma) - mean * mean
+        found += [mean[..., None], np.sqrt(np.maximum(variance, 0))[..., None]]
+    return np.concatenate(found, axis=-1)
+
+
+def _blurred(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT))
