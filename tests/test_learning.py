@@ -1,5 +1,6 @@
 """Weights, crops, losses and the model, each on its own."""
 
+import copy
 import itertools
 import json
 import math
@@ -16,6 +17,7 @@ from conftest import ingest_array
 from safetensors.torch import load_file, save_file
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from skimage.transform import resize
+from timm.layers import Conv2dSame
 
 from poreseg.drawn.anything import draw_anything
 from poreseg.errors import PoresegError, PoresegWarning
@@ -39,10 +41,12 @@ from poreseg.learning.loop import schedule
 from poreseg.learning.losses import SMOOTH_PX, dice_and_bce
 from poreseg.learning.model import (
     Model,
+    autocast,
     build_network,
     load_model,
     normalise,
     save_model,
+    speed_up,
 )
 from poreseg.learning.pretrain import pretrain
 from poreseg.learning.sliding import predict_raster, predict_strips
@@ -621,6 +625,44 @@ def test_a_training_out_of_time_ends_with_a_finished_schedule(trained, specimen,
     card = json.loads((specimen / "short" / "model" / "poreseg.json").read_text())
     assert card["steps"] == last["step"]
     assert card["minutes"] == pytest.approx(0.5, abs=0.1)
+
+
+DEPTHWISE = {
+    "plain": torch.nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
+    "strided": Conv2dSame(8, 16, 5, stride=2, groups=8, bias=False),
+    "with a bias": torch.nn.Conv2d(8, 8, 3, groups=8),
+    "not depthwise": torch.nn.Conv2d(8, 8, 3, groups=2, bias=False),
+}
+
+
+@pytest.mark.parametrize("conv", DEPTHWISE.values(), ids=DEPTHWISE)
+def test_what_is_sped_up_learns_the_same(conv):
+    """Depthwise convolutions in bf16 with gradients in fp32, against fp32 throughout."""
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 8, 33, 40, generator=draw)
+    fast = torch.nn.Sequential(copy.deepcopy(conv))
+    speed_up(fast, torch.device("cpu"), "bf16-mixed")
+    learned = []
+    for network, precision in ((conv, "32-true"), (fast, "bf16-mixed")):
+        seen = images.clone().requires_grad_()
+        with autocast(torch.device("cpu"), precision):
+            found = network(seen)
+        found.backward(torch.ones_like(found))
+        weight = next(network.parameters())
+        learned.append((found.float(), seen.grad, weight.grad))
+    for wanted, got in zip(*learned, strict=True):
+        assert got.dtype == torch.float32
+        torch.testing.assert_close(got, wanted, rtol=0.03, atol=0.03 * float(wanted.abs().max()))
+
+
+def test_a_frozen_network_is_sped_up_too():
+    network = torch.nn.Sequential(copy.deepcopy(DEPTHWISE["plain"])).requires_grad_(False)
+    speed_up(network, torch.device("cpu"), "bf16-mixed")
+    seen = torch.randn(1, 8, 16, 16, requires_grad=True)
+    with autocast(torch.device("cpu"), "bf16-mixed"):
+        network(seen).sum().backward()
+    assert seen.grad is not None
+    assert network[0].weight.grad is None
 
 
 # calibration

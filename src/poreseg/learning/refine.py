@@ -104,8 +104,8 @@ def features(image: Raster, window: Window) -> NDArray[np.float32]:
 
 def filtered(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Colours at some scales, and mean and deviation of the gray level around, (H, W, F), of (H, W, 3)."""
-    colours = pixels.astype(np.float32) / 255
-    gray: NDArray[np.float32] = colours.mean(axis=-1)
+    colours = np.divide(pixels, 255, dtype=np.float32)
+    gray = colours.mean(axis=-1)
     found = [_blurred(colours, sigma) for sigma in COLOURS]
     for sigma in SURROUNDINGS:
         mean = _blurred(gray, sigma)
