@@ -33,13 +33,13 @@ DEFAULT = {
     "threshold": 0.4,
     "tta": "d4",
     "polarity": "auto",
-    "refine": True,
+    "refine": "auto",
 }
 CHOICES: dict[str, dict[str, Any]] = {  # what is other than by default
     "threshold 0.3": {"threshold": 0.3},
     "threshold 0.5": {"threshold": 0.5},
-    "not refined": {"refine": False},
-    "not refined, threshold 0.3": {"refine": False, "threshold": 0.3},
+    "refined, all": {"refine": "always"},
+    "refined, none": {"refine": "never"},
     "no turns and flips": {"tta": "none"},
     "no refit": {"model": "fold-0"},
     "inverted copies": {"copy": "inverted"},

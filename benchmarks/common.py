@@ -14,6 +14,7 @@ from poreseg.images.windows import Window
 from poreseg.learning.refine import refined
 from poreseg.learning.sliding import Predictor, predict_raster
 from poreseg.prediction.likeness import likeness, seen_inverted
+from poreseg.prediction.predict import to_refine
 
 
 def peak_mib() -> int:
@@ -50,11 +51,13 @@ def write_inverse(raster: Path, to: Path) -> None:
 
 def predicted(model: Predictor, raster: Path, **settings: Any) -> NDArray[np.float32]:
     """Probabilities (H, W) by the `predict` section of params.yaml, as the verb predict has them."""
-    inverse = seen_inverted(settings.pop("polarity"), likeness([model], raster))
-    refine = settings.pop("refine")
+    alike = likeness([model], raster)
+    inverse = seen_inverted(settings.pop("polarity"), alike)
+    strange = alike is not None and alike.strange(inverse=inverse)
+    refining = to_refine(settings.pop("refine"), [model], strange=strange)
     found = predict_raster([model], raster, inverse=inverse, **settings)
     with open_raster(raster) as image:
-        return refined(image, found, model.card["threshold"]) if refine else found
+        return refined(image, found, model.card["threshold"]) if refining else found
 
 
 def report(found: dict[str, Any], file: Path | None) -> None:

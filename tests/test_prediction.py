@@ -31,7 +31,7 @@ from poreseg.learning.looks import look_of, looks_of
 from poreseg.learning.model import Model, build_network, load_model, save_model
 from poreseg.prediction.engine import Graph, load
 from poreseg.prediction.likeness import Likeness, likeness, seen_inverted, unlike
-from poreseg.prediction.predict import predict, predict_with
+from poreseg.prediction.predict import predict, predict_with, to_refine
 from poreseg.prediction.segment import segment
 
 CPU = torch.device("cpu")
@@ -42,10 +42,10 @@ SETTINGS = {
     "tta": "none",
     "spread": False,
     "polarity": "auto",
-    "refine": False,
+    "refine": "never",
 }
 CARD = {
-    "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "threshold": 0.5, "validation_iou": 0.5,
+    "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "threshold": 0.5, "refine": False, "validation_iou": 0.5,
     "git_commit": "c0ffee", "data_hash": "d", "params_hash": "p", "mlflow_run_id": None,
 }  # fmt: skip
 WINDOWS = np.random.default_rng(0).integers(0, 255, (2, 96, 64, 3), np.uint8)
@@ -202,17 +202,26 @@ def test_refinement_leaves_what_is_no_specimen_and_the_spread(knowing, no_gpu, t
     valid[:, 150:] = False
     ingest_array(tmp_path / "r.tif", specimen(1), valid=valid)
     both = {}
-    for chosen in (False, True):
+    for chosen in ("never", "always"):
         predict(tmp_path / "r.tif", [knowing], tmp_path / f"{chosen}.tif", threads=1,
                 **SETTINGS | {"refine": chosen, "spread": True, "tta": "d4"})  # fmt: skip
         with rasterio.open(tmp_path / f"{chosen}.tif") as written:
             both[chosen], tags = written.read(), written.tags()
-        assert tags["POLARITY"] == "as it is"
-    plain, fine = both[False], both[True]
+        assert tags["REFINED"] == str(chosen == "always").lower()
+    plain, fine = both.values()
     np.testing.assert_array_equal(np.isfinite(fine[0]), valid)
     np.testing.assert_array_equal(plain[1], fine[1])
     assert 0 <= np.nanmin(fine[0]) <= np.nanmax(fine[0]) <= 1
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == []
+
+
+@pytest.mark.parametrize(("choice", "known", "strange"), [("auto", [True, False, True], True), ("auto", [True, False], True),
+                                                          ("always", [False], True), ("never", [True], False)])  # fmt: skip
+def test_strangers_are_refined_and_the_known_where_it_served(choice, known, strange, folder):
+    model = load_model(folder, CPU)
+    models = [replace(model, card=model.card | {"refine": served}) for served in known]
+    assert to_refine(choice, models, strange=True) == strange
+    assert to_refine(choice, models, strange=False) == (choice != "never" and (choice == "always" or len(known) == 3))  # fmt: skip
 
 
 # polarity

@@ -112,7 +112,7 @@ class Predict(Section):
     tta: Literal["auto", "none", "d4"]
     spread: bool
     polarity: Literal["auto", "keep", "invert"]
-    refine: bool
+    refine: Literal["auto", "always", "never"]
 
     @model_validator(mode="after")
     def _apart(self) -> Self:

@@ -60,17 +60,17 @@ def predict_with(
     tta: str,
     spread: bool,
     polarity: str,
-    refine: bool,
+    refine: str,
 ) -> None:
     """Write the pore probabilities of a raster by models that are loaded.
 
     `out` is a GeoTIFF of float32 in 0..1 on the raster's grid, NaN where there is no
     specimen; with `spread`, a second band is the standard deviation over models and views.
-    With `refine` the raster's own colours have their say, see `poreseg.learning.refine`.
     Its tags carry the models' lineage and threshold (the usual one where the raster is strange
     to them, since theirs was fitted to other materials), and whether they saw the raster as it is
     or inverted (POLARITY: `polarity` is "keep", "invert" or "auto"), and whether it looks like
-    no image of training (STRANGE), see `Likeness`.
+    no image of training (STRANGE), see `Likeness`; and whether its own colours had their say
+    (REFINED), see `to_refine`.
     """
     name, found = Path(raster).stem, likeness(models, raster)
     inverse = seen_inverted(polarity, found)
@@ -87,6 +87,8 @@ def predict_with(
     tags["THRESHOLD"] = str(THRESHOLD if strange else fitted)
     tags["POLARITY"] = "inverted" if inverse else "as it is"
     tags["STRANGE"] = str(strange).lower()
+    refining = to_refine(refine, models, strange=strange)
+    tags["REFINED"] = str(refining).lower()
     with open_raster(raster) as source:
         if source.pixel_size_um:
             tags["PIXEL_SIZE_UM"] = str(source.pixel_size_um)
@@ -99,10 +101,20 @@ def predict_with(
         computed = predict_strips(models, raster, window=window, overlap=overlap, batch=batch, tta=tta,
                                   spread=spread, inverse=inverse, progress=bar)  # fmt: skip
         strips = ((Window(row, 0, *values.shape[1:]), values) for row, values in computed)
-        network = Path(scratch) / out.name if refine else out
+        network = Path(scratch) / out.name if refining else out
         _write(network, strips, about)
-        if refine:
+        if refining:
             _write(out, _refined(network, raster, float(tags["THRESHOLD"]), 1 + spread), about)
+
+
+def to_refine(choice: str, models: Sequence[Predictor], *, strange: bool) -> bool:
+    """Whether a raster's own colours are to have their say, see `poreseg.learning.refine`.
+
+    By `predict.refine` of params.yaml: "always", "never", or "auto": where the raster is strange
+    to the models, and where most of them had better held-out images for it.
+    """
+    served = float(np.mean([model.card["refine"] for model in models])) > 0.5
+    return choice == "always" or (choice == "auto" and (strange or served))
 
 
 def _refined(network: Path, raster: Path | str, threshold: float, bands: int) -> Iterator[tuple[Window, NDArray[np.float32]]]:  # fmt: skip
