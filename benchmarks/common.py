@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
-from poreseg.learning.refine import refined
 from poreseg.learning.sliding import Predictor, predict_raster
 from poreseg.prediction.likeness import likeness, seen_inverted
 from poreseg.prediction.predict import to_refine
+from poreseg.prediction.refine import learn_from
 
 
 def peak_mib() -> int:
@@ -54,10 +54,13 @@ def predicted(model: Predictor, raster: Path, **settings: Any) -> NDArray[np.flo
     alike = likeness([model], raster)
     inverse = seen_inverted(settings.pop("polarity"), alike)
     strange = alike is not None and alike.strange(inverse=inverse)
-    refining = to_refine(settings.pop("refine"), [model], strange=strange)
+    refining = to_refine(settings.pop("refine"), strange=strange)
     found = predict_raster([model], raster, inverse=inverse, **settings)
     with open_raster(raster) as image:
-        return refined(image, found, model.card["threshold"]) if refining else found
+        if not refining:
+            return found
+        second = learn_from(image, lambda window: found[window.slices], model.card["threshold"])
+        return second.refined(image, image.frame, found)
 
 
 def report(found: dict[str, Any], file: Path | None) -> None:

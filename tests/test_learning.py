@@ -29,12 +29,12 @@ from poreseg.learning.augment import load_pipeline, write_pipeline
 from poreseg.learning.calibrate import (
     BINS,
     THRESHOLDS,
-    UNFITTED,
     apply_temperature,
     best_threshold,
     calibrate,
     fit_temperature,
 )  # fmt: skip
+from poreseg.learning.card import THRESHOLD
 from poreseg.learning.dataset import Crops, Drawn, WithDrawn, read_square
 from poreseg.learning.encoder import PACKAGED, prepare_encoder, read_weights, smp_name
 from poreseg.learning.loop import schedule
@@ -560,7 +560,7 @@ def test_what_was_chosen_learns_from_all_images(trained, specimen):
     card = json.loads((specimen / "all" / "model" / "poreseg.json").read_text())
     assert (card["images"], card["validation_images"]) == (["a", "b"], [])
     assert history["validation_iou"].isna().all()
-    for key in UNFITTED:
+    for key in ("threshold", "temperature"):
         assert card[key] == chosen[key]
     assert card["validation_iou"] is None  # it has learned from those images
 
@@ -708,20 +708,7 @@ def test_the_threshold_is_that_of_the_highest_mean_iou():
 def test_without_pores_nothing_is_calibrated(model, tmp_path):
     ingest_array(tmp_path / "r.tif", np.random.default_rng(0).integers(0, 255, (70, 70), np.uint8))
     write_raster(tmp_path / "l.tif", np.zeros((70, 70), np.uint8))
-    assert calibrate(model, [(tmp_path / "r.tif", tmp_path / "l.tif")]) == UNFITTED
-
-
-@pytest.mark.parametrize("serves", [True, False])
-def test_known_materials_are_refined_where_it_serves_held_out_images(
-    model, tmp_path, monkeypatch, serves
-):
-    draw = np.random.default_rng(0)
-    ingest_array(tmp_path / "r.tif", draw.integers(0, 255, (70, 70), np.uint8))
-    label = (draw.random((70, 70)) < 0.3).astype(np.uint8)
-    write_raster(tmp_path / "l.tif", label)
-    better = label.astype(np.float32) if serves else 1 - label.astype(np.float32)
-    monkeypatch.setattr("poreseg.learning.calibrate.refined", lambda image, found, level: better)
-    assert calibrate(model, [(tmp_path / "r.tif", tmp_path / "l.tif")])["refine"] == serves
+    assert calibrate(model, [(tmp_path / "r.tif", tmp_path / "l.tif")]) == (1.0, THRESHOLD)
 
 
 def test_a_temperature_divides_the_logits():

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from poreseg.drawn.anything import HIGH_PERCENTILE, LOW_PERCENTILE
 from poreseg.files import digest, read_json, sha256, whole
-from poreseg.learning.calibrate import UNFITTED
+from poreseg.learning.card import THRESHOLD
 from poreseg.learning.dataset import Drawn, Item
 from poreseg.learning.loop import Recipe, fit
 from poreseg.learning.model import EVEN, Model, save_model, start_network
@@ -89,7 +89,7 @@ def _learn(
     """Train on drawn specimens and write the model folder."""
     card = {
         "encoder": encoder, "mean": encoder["mean"], "std": encoder["std"],
-        **UNFITTED, "fold": None, "images": [], "validation_images": [],
+        "threshold": THRESHOLD, "temperature": 1.0, "fold": None, "images": [], "validation_images": [],
         "low_percentile": LOW_PERCENTILE, "high_percentile": HIGH_PERCENTILE,
         "git_commit": git_commit(), "data_hash": None, "params_hash": out.name, "mlflow_run_id": None,
     }  # fmt: skip

@@ -12,8 +12,8 @@ from poreseg.errors import PoresegError
 from poreseg.files import digest, read_json, sha256, whole
 from poreseg.images.raster import open_raster
 from poreseg.learning.augment import load_pipeline
-from poreseg.learning.calibrate import AS_PREDICTED, UNFITTED, apply_temperature, calibrate
-from poreseg.learning.card import CARD, read_card
+from poreseg.learning.calibrate import AS_PREDICTED, apply_temperature, calibrate
+from poreseg.learning.card import CARD, THRESHOLD, read_card
 from poreseg.learning.dataset import Crops, Drawn, WithDrawn, by_name
 from poreseg.learning.looks import looks_of
 from poreseg.learning.loop import Learned, Recipe, fit
@@ -67,7 +67,7 @@ def train(
         CSV to write, see `Learned`.
     fold
         Whose images are held out. None: nothing is, and `start` lies in the folder of a
-        model that was chosen: what was fitted to it holds for this one too.
+        model that was chosen: its threshold and its calibration hold for this one too.
     checkpoints
         Folder for what a killed training resumes from.
     threads
@@ -94,7 +94,7 @@ def train(
     used = sorted({*learned_from, *validating})
     card: dict[str, Any] = {
         "encoder": encoder, "mean": encoder["mean"], "std": encoder["std"],
-        **UNFITTED, "validation_iou": None,
+        "threshold": THRESHOLD, "temperature": 1.0, "validation_iou": None,
         "fold": fold, "images": learned_from, "validation_images": validating,
         "git_commit": git_commit(), "data_hash": data_hash([p[n] for n in used for p in (raster_of, label_of)]),
         "params_hash": digest([settings, augment, sha256(start)]), "mlflow_run_id": tracker.run_id,
@@ -106,7 +106,7 @@ def train(
     network = start_network(encoder["name"], start)
     if fold is None:
         chosen = read_card(Path(start).parent)
-        card |= {key: chosen[key] for key in UNFITTED}
+        card |= {key: chosen[key] for key in ("threshold", "temperature")}
         apply_temperature(network, 1 / card["temperature"])
     made_of = [tiles, *rasters, *labels, *sources]
     key = digest([card["params_hash"], [sha256(path) for path in made_of]])
@@ -123,7 +123,8 @@ def train(
     card |= {"steps": learned.steps, "minutes": learned.minutes, "precision": learned.precision}
     if judged_by:
         card["validation_iou"] = learned.best
-        card |= calibrate(Model(network, card, learned.precision), judged_by)
+        found = calibrate(Model(network, card, learned.precision), judged_by)
+        card["temperature"], card["threshold"] = found
     else:
         apply_temperature(network, card["temperature"])
     seen = looks_of(Model(network, card), [raster_of[name] for name in learned_from])

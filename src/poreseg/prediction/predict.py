@@ -13,10 +13,10 @@ from poreseg.errors import warn
 from poreseg.images.raster import new_raster, open_raster, to_rasterio
 from poreseg.images.windows import Window, grid
 from poreseg.learning.card import THRESHOLD
-from poreseg.learning.refine import WINDOW, learn_from
 from poreseg.learning.sliding import Predictor, predict_strips
 from poreseg.prediction.engine import load
 from poreseg.prediction.likeness import likeness, seen_inverted
+from poreseg.prediction.refine import WINDOW, learn_from
 
 LEVELS = 4096  # of probability: finer ones are noise of bf16, and treble the file
 LINEAGE = ("git_commit", "data_hash", "params_hash", "mlflow_run_id")
@@ -87,7 +87,7 @@ def predict_with(
     tags["THRESHOLD"] = str(THRESHOLD if strange else fitted)
     tags["POLARITY"] = "inverted" if inverse else "as it is"
     tags["STRANGE"] = str(strange).lower()
-    refining = to_refine(refine, models, strange=strange)
+    refining = to_refine(refine, strange=strange)
     tags["REFINED"] = str(refining).lower()
     with open_raster(raster) as source:
         if source.pixel_size_um:
@@ -107,14 +107,13 @@ def predict_with(
             _write(out, _refined(network, raster, float(tags["THRESHOLD"]), 1 + spread), about)
 
 
-def to_refine(choice: str, models: Sequence[Predictor], *, strange: bool) -> bool:
-    """Whether a raster's own colours are to have their say, see `poreseg.learning.refine`.
+def to_refine(choice: str, *, strange: bool) -> bool:
+    """Whether a raster's own colours are to have their say, see `poreseg.prediction.refine`.
 
     By `predict.refine` of params.yaml: "always", "never", or "auto": where the raster is strange
-    to the models, and where most of them had better held-out images for it.
+    to the models. What they know they tell from its distractors better than colours do.
     """
-    served = float(np.mean([model.card["refine"] for model in models])) > 0.5
-    return choice == "always" or (choice == "auto" and (strange or served))
+    return choice == "always" or (choice == "auto" and strange)
 
 
 def _refined(network: Path, raster: Path | str, threshold: float, bands: int) -> Iterator[tuple[Window, NDArray[np.float32]]]:  # fmt: skip

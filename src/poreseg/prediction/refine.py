@@ -84,15 +84,6 @@ def learn_from(image: Raster, found: Probabilities, threshold: float) -> Second:
     return Second(model, float(np.clip((agreement - DIFFERENT) / (ALIKE - DIFFERENT), 0, 1)))
 
 
-def refined(image: Raster, found: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
-    """Probabilities (H, W) of an image in memory, refined."""
-    second = learn_from(image, lambda window: found[window.slices], threshold)
-    done = found.copy()
-    for window in grid(image.height, image.width, WINDOW):
-        done[window.slices] = second.refined(image, window, found[window.slices])
-    return done
-
-
 def features(image: Raster, window: Window) -> NDArray[np.float32]:
     """What the second model sees of a window's pixels, (H, W, F)."""
     w = window
