@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
+from poreseg.learning.card import THRESHOLD
 from poreseg.learning.sliding import Predictor, predict_raster
 from poreseg.prediction.likeness import likeness, seen_inverted
 from poreseg.prediction.predict import to_refine
@@ -56,10 +57,11 @@ def predicted(model: Predictor, raster: Path, **settings: Any) -> NDArray[np.flo
     strange = alike is not None and alike.strange(inverse=inverse)
     refining = to_refine(settings.pop("refine"), strange=strange)
     found = predict_raster([model], raster, inverse=inverse, **settings)
+    if not refining:
+        return found
+    threshold = THRESHOLD if strange else model.card["threshold"]
     with open_raster(raster) as image:
-        if not refining:
-            return found
-        second = learn_from(image, lambda window: found[window.slices], model.card["threshold"])
+        second = learn_from(image, lambda window: found[window.slices], threshold)
         return second.refined(image, image.frame, found)
 
 

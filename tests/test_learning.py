@@ -341,13 +341,7 @@ def test_the_learning_rate_rises_and_falls_to_nearly_nothing():
 # model
 
 
-CARD = {
-    "mean": [0.4, 0.5, 0.6],
-    "std": [0.2, 0.3, 0.4],
-    "threshold": 0.5,
-    "refine": False,
-    "validation_iou": 0.5,
-}
+CARD = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "threshold": 0.5, "validation_iou": 0.5}
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,6 @@ def test_prediction_on_a_processor_loads_no_torch(folder, tmp_path):
     ingest_array(tmp_path / "r.tif", WINDOWS[0, ..., 0])
     code = f"""
 import sys
-from poreseg.prediction import refine
 from poreseg.prediction.predict import predict
 predict({str(tmp_path / "r.tif")!r}, [{str(folder)!r}], {str(tmp_path / "p.tif")!r}, threads=1, **{SETTINGS})
 print("torch" in sys.modules)
@@ -148,9 +147,9 @@ def run(code, arguments=()):
 SIDE = 200
 
 
-def partly_seen(tmp_path, seed=0, contrast=90):
+def partly_seen(tmp_path, contrast=90):
     """Canonical raster and pores of a specimen, and probabilities that leave out a quarter of them."""
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(0)
     pore = gaussian_filter(draw.normal(size=(SIDE, SIDE)), 6) > 0.02
     rough = 12 * draw.normal(size=pore.shape)
     ingest_array(
@@ -161,7 +160,7 @@ def partly_seen(tmp_path, seed=0, contrast=90):
     return pore, found
 
 
-def refined_by(tmp_path, found, window=None):
+def refined_by(tmp_path, found):
     with open_raster(tmp_path / "r.tif") as raster:
         second = refine.learn_from(raster, lambda part: found[part.slices], 0.4)
         whole = second.refined(raster, raster.frame, found)
@@ -188,7 +187,7 @@ def test_a_network_keeps_its_word_where_colours_tell_nothing(tmp_path, found):
     np.testing.assert_array_equal(same, found)
 
 
-def test_a_refined_raster_is_the_same_whatever_the_windows(tmp_path, monkeypatch):
+def test_a_refined_raster_is_the_same_whatever_the_windows(tmp_path):
     _, found = partly_seen(tmp_path)
     second, whole = refined_by(tmp_path, found)
     parts = np.empty_like(found)
@@ -216,17 +215,13 @@ def test_refinement_leaves_what_is_no_specimen_and_the_spread(knowing, no_gpu, t
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == []
 
 
-def test_strangers_are_refined():
-    assert [to_refine(choice, strange=True) for choice in ("auto", "always", "never")] == [
-        True,
-        True,
-        False,
-    ]
-    assert [to_refine(choice, strange=False) for choice in ("auto", "always", "never")] == [
-        False,
-        True,
-        False,
-    ]
+@pytest.mark.parametrize(
+    ("choice", "strange", "known"),
+    [("auto", True, False), ("always", True, True), ("never", False, False)],
+)
+def test_strangers_are_refined(choice, strange, known):
+    assert to_refine(choice, strange=True) == strange
+    assert to_refine(choice, strange=False) == known
 
 
 # polarity
@@ -488,7 +483,6 @@ def test_a_killed_prediction_leaves_no_file_to_believe(folder, tmp_path):
     ingest_array(tmp_path / "r.tif", np.tile(WINDOWS[0, ..., 0], (40, 12)))
     out = tmp_path / "out"
     code = f"""
-from poreseg.prediction import refine
 from poreseg.prediction.predict import predict
 predict({str(tmp_path / "r.tif")!r}, [{str(folder)!r}], {str(out / "p.tif")!r}, threads=1, **{SETTINGS})
 """

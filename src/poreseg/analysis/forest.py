@@ -68,16 +68,13 @@ def score(
 
 def features(image: Raster, window: Window) -> NDArray[np.float32]:
     """Colour, edges and texture at five scales, (H, W, F), of a window's pixels."""
-    w = window
-    around = Window(w.row - MARGIN, w.col - MARGIN, w.height + 2 * MARGIN, w.width + 2 * MARGIN)
-    around = around.inside(image.height, image.width)
+    around, here = window.around(MARGIN, image.height, image.width)
     pixels = image.rgb8(around)
     if (pixels == pixels[..., :1]).all():  # gray: all channels have the same features
         found = np.tile(multiscale_basic_features(pixels[..., 0], **SIGMA), 3)
     else:
         found = multiscale_basic_features(pixels, **SIGMA, channel_axis=-1)
-    inner = Window(w.row - around.row, w.col - around.col, w.height, w.width)
-    return np.asarray(found[inner.slices], np.float32)
+    return np.asarray(found[here], np.float32)
 
 
 def _probability(forest: RandomForestClassifier, found: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -29,6 +29,20 @@ class Window:
         """
         return slice(-self.row % step, None, step), slice(-self.col % step, None, step)
 
+    def around(self, margin: int, height: int, width: int) -> tuple["Window", tuple[slice, slice]]:
+        """It with a margin, as far as a raster (H, W) goes, and where it lies in that.
+
+        >>> Window(0, 10, 4, 4).around(2, 100, 100)
+        (Window(row=0, col=8, height=6, width=8), (slice(0, 4, None), slice(2, 6, None)))
+        """
+        grown = Window(
+            self.row - margin, self.col - margin, self.height + 2 * margin, self.width + 2 * margin
+        )
+        grown = grown.inside(height, width)
+        return grown, Window(
+            self.row - grown.row, self.col - grown.col, self.height, self.width
+        ).slices
+
     def inside(self, height: int, width: int) -> "Window":
         """The part of it that lies in a raster (H, W)."""
         row, col = max(self.row, 0), max(self.col, 0)

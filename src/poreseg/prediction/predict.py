@@ -16,7 +16,6 @@ from poreseg.learning.card import THRESHOLD
 from poreseg.learning.sliding import Predictor, predict_strips
 from poreseg.prediction.engine import load
 from poreseg.prediction.likeness import likeness, seen_inverted
-from poreseg.prediction.refine import WINDOW, learn_from
 
 LEVELS = 4096  # of probability: finer ones are noise of bf16, and treble the file
 LINEAGE = ("git_commit", "data_hash", "params_hash", "mlflow_run_id")
@@ -118,6 +117,11 @@ def to_refine(choice: str, *, strange: bool) -> bool:
 
 def _refined(network: Path, raster: Path | str, threshold: float, bands: int) -> Iterator[tuple[Window, NDArray[np.float32]]]:  # fmt: skip
     """What a network has found, and the raster's own colours."""
+    from poreseg.prediction.refine import (  # takes a second, and only strangers need it
+        WINDOW,
+        learn_from,
+    )
+
     with open_raster(network) as found, open_raster(raster) as image:
         second = learn_from(image, found.band, threshold)
         for window in grid(image.height, image.width, WINDOW):

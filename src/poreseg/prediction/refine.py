@@ -86,11 +86,8 @@ def learn_from(image: Raster, found: Probabilities, threshold: float) -> Second:
 
 def features(image: Raster, window: Window) -> NDArray[np.float32]:
     """What the second model sees of a window's pixels, (H, W, F)."""
-    w = window
-    around = Window(w.row - MARGIN, w.col - MARGIN, w.height + 2 * MARGIN, w.width + 2 * MARGIN)
-    around = around.inside(image.height, image.width)
-    inner = Window(w.row - around.row, w.col - around.col, w.height, w.width)
-    return filtered(image.rgb8(around))[inner.slices]
+    around, here = window.around(MARGIN, image.height, image.width)
+    return filtered(image.rgb8(around))[here]
 
 
 def filtered(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
