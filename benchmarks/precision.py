@@ -13,26 +13,27 @@ from collections.abc import Callable
 import torch
 
 from poreseg.learning.losses import dice_and_bce
-from poreseg.learning.model import autocast, build_network, speed_up
+from poreseg.learning.model import autocast, build_network
+from poreseg.learning.speed import speed_up
 
 BATCH, SIDE = 8, 256
 CPU = torch.device("cpu")
-WAYS = {  # name: precision, channels last, depthwise convolutions trained in fp32
+WAYS = {  # name: precision, channels last, sped up as training is
     "fp32, channels first": ("32-true", False, False),
     "fp32, channels last": ("32-true", True, False),
     "bf16, channels first": ("bf16-mixed", False, False),
     "bf16, channels last": ("bf16-mixed", True, False),
-    "bf16, channels last, depthwise in fp32": ("bf16-mixed", True, True),
+    "bf16, channels last, sped up": ("bf16-mixed", True, True),
 }
 
 
 def prepare(
-    encoder: str, precision: str, last: bool, depthwise: bool
+    encoder: str, precision: str, last: bool, fast: bool
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """A training step and a prediction, ready to be called."""
     layout = torch.channels_last if last else torch.contiguous_format
     network = build_network(encoder).to(memory_format=layout)
-    if depthwise:
+    if fast:
         speed_up(network, CPU, precision)
     images = torch.randn(BATCH, 3, SIDE, SIDE).contiguous(memory_format=layout)
     label = torch.randint(0, 2, (BATCH, 1, SIDE, SIDE), dtype=torch.uint8)

@@ -37,7 +37,8 @@ from poreseg.files import read_json
 from poreseg.learning.augment import load_pipeline
 from poreseg.learning.dataset import Crops, by_name
 from poreseg.learning.losses import dice_and_bce
-from poreseg.learning.model import autocast, build_network, normalise, precision_of, speed_up
+from poreseg.learning.model import autocast, build_network, normalise, precision_of
+from poreseg.learning.speed import speed_up
 from poreseg.learning.train import train
 from poreseg.tables import read_table
 from poreseg.tracking import Silent

@@ -17,7 +17,7 @@ FLOW = [  # a module may import only what stands before it
     "labels.via", "labels.labelstudio", "labels.cvat", "labels.roi", "labels.vector", "labels.mask",
     "labels.registry", "labels.rasterise", "labels.write", "study", "split", "check", "metrics", "lineage",
     "tracking", "drawn.fields", "drawn.anything", "drawn.modalities", "drawn.study", "learning.encoder", "learning.augment", "learning.dataset",
-    "learning.contact_sheet", "learning.losses", "learning.card", "learning.moments", "learning.model", "learning.sliding", "learning.looks", "learning.calibrate", "learning.loop",
+    "learning.contact_sheet", "learning.losses", "learning.card", "learning.moments", "learning.model", "learning.speed", "learning.sliding", "learning.looks", "learning.calibrate", "learning.loop",
     "learning.pretrain", "learning.train",
     "prediction.engine", "prediction.likeness", "prediction.refine", "prediction.predict", "prediction.pores", "prediction.segment", "analysis.errors", "analysis.shapes", "analysis.forest", "analysis.baselines", "analysis.evaluate",
     "analysis.morphometry", "analysis.report", "plan",

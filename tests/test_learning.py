@@ -15,6 +15,7 @@ import timm
 import torch
 from conftest import ingest_array
 from safetensors.torch import load_file, save_file
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from skimage.transform import resize
 from timm.layers import Conv2dSame
@@ -46,10 +47,10 @@ from poreseg.learning.model import (
     load_model,
     normalise,
     save_model,
-    speed_up,
 )
 from poreseg.learning.pretrain import pretrain
 from poreseg.learning.sliding import predict_raster, predict_strips
+from poreseg.learning.speed import speed_up
 from poreseg.learning.train import train, validate
 from poreseg.metrics import count, histograms
 
@@ -630,6 +631,9 @@ def test_a_training_out_of_time_ends_with_a_finished_schedule(trained, specimen,
 DEPTHWISE = {
     "plain": torch.nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
     "strided": Conv2dSame(8, 16, 5, stride=2, groups=8, bias=False),
+    "wide": torch.nn.Conv2d(8, 8, (5, 7), padding=(2, 1), groups=8, bias=False),
+    "wide and strided": torch.nn.Conv2d(8, 8, 7, stride=(1, 3), padding=3, groups=8, bias=False),
+    "with gaps": torch.nn.Conv2d(8, 8, 3, dilation=2, groups=8, bias=False),
     "with a bias": torch.nn.Conv2d(8, 8, 3, groups=8),
     "not depthwise": torch.nn.Conv2d(8, 8, 3, groups=2, bias=False),
 }
@@ -637,7 +641,7 @@ DEPTHWISE = {
 
 @pytest.mark.parametrize("conv", DEPTHWISE.values(), ids=DEPTHWISE)
 def test_what_is_sped_up_learns_the_same(conv):
-    """Depthwise convolutions in bf16 with gradients in fp32, against fp32 throughout."""
+    """Depthwise convolutions in bf16, against fp32."""
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(2, 8, 33, 40, generator=draw)
     fast = torch.nn.Sequential(copy.deepcopy(conv))
@@ -652,7 +656,29 @@ def test_what_is_sped_up_learns_the_same(conv):
         learned.append((found.float(), seen.grad, weight.grad))
     for wanted, got in zip(*learned, strict=True):
         assert got.dtype == torch.float32
-        torch.testing.assert_close(got, wanted, rtol=0.03, atol=0.03 * float(wanted.abs().max()))
+        largest = float(wanted.detach().abs().max())
+        torch.testing.assert_close(got, wanted, rtol=0.03, atol=0.03 * largest)
+
+
+@pytest.mark.parametrize(("side", "beside"), [(10, 4), (10, 0), (9, 4)])
+def test_a_block_that_is_sped_up_learns_the_same(side, beside):
+    """A decoder block against itself, both in bf16; where it does not double (9 px) it is left alone."""
+    draw = torch.Generator().manual_seed(0)
+    below = torch.randn(2, 8, 5, 6, generator=draw)
+    skip = torch.randn(2, beside, side, 12, generator=draw) if beside else None
+    block = UnetDecoderBlock(8, beside, 4)
+    fast = torch.nn.Sequential(copy.deepcopy(block))
+    speed_up(fast, torch.device("cpu"), "bf16-mixed")
+    learned = []
+    for network in (block, fast[0]):
+        seen = below.clone().requires_grad_()
+        with autocast(torch.device("cpu"), "bf16-mixed"):
+            found = network(seen.to(torch.bfloat16), side, 12, skip_connection=skip)
+        (found.float() * torch.arange(12)).sum().backward()
+        learned.append((found.float(), seen.grad, network.conv1[0].weight.grad))
+    for wanted, got in zip(*learned, strict=True):
+        largest = float(wanted.detach().abs().max())
+        torch.testing.assert_close(got, wanted, rtol=0.01, atol=0.01 * largest)
 
 
 def test_a_frozen_network_is_sped_up_too():

@@ -19,7 +19,8 @@ from poreseg.devices import keep_freed_memory
 from poreseg.files import whole
 from poreseg.learning.dataset import Item
 from poreseg.learning.losses import dice_and_bce
-from poreseg.learning.model import Model, normalise, precision_of, speed_up
+from poreseg.learning.model import Model, normalise, precision_of
+from poreseg.learning.speed import speed_up
 from poreseg.metrics import Counts, count, mean
 from poreseg.tracking import Silent
 

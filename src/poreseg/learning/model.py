@@ -14,10 +14,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
-from timm.layers import Conv2dSame
-from timm.layers.padding import pad_same
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from poreseg.errors import PoresegError, warn
 from poreseg.files import whole, write_json
@@ -128,54 +125,6 @@ def start_network(encoder: str, weights: Path | str) -> Any:
             "that they are of in encoder.name, or set train.start to encoder"
         ) from None
     return network
-
-
-class _ForwardInBf16(torch.autograd.Function):
-    """A convolution in bf16 whose gradients are computed in fp32.
-
-    oneDNN's bf16 backward pass of depthwise convolutions is up to twenty times slower than
-    that in fp32, where they have strides or kernels of 5 px (benchmarks/precision.py).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, geometry: Sequence[Any]) -> Tensor:
-        ctx.save_for_backward(images, weight)
-        ctx.geometry = geometry
-        return F.conv2d(images, weight.to(images.dtype), None, *geometry)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        images, weight = ctx.saved_tensors
-        *geometry, groups = ctx.geometry
-        of_images, of_weight, _ = torch.ops.aten.convolution_backward(
-            gradient.float(), images.float(), weight, None, *geometry, False, [0, 0], groups,
-            [*ctx.needs_input_grad[:2], False],
-        )  # fmt: skip
-        return None if of_images is None else of_images.to(images.dtype), of_weight, None
-
-
-class _Depthwise:
-    """What makes a depthwise convolution without bias train fast in bf16."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        if not self.training:  # type: ignore[attr-defined]
-            return super().forward(images)  # type: ignore[misc]
-        part: nn.Conv2d = self  # type: ignore[assignment]
-        images, padding = images.to(torch.bfloat16), part.padding
-        if isinstance(part, Conv2dSame):  # it has TensorFlow's padding, which is uneven
-            images = pad_same(images, part.kernel_size, part.stride, part.dilation)
-        geometry = (part.stride, padding, part.dilation, part.groups)
-        found: Tensor = _ForwardInBf16.apply(images, part.weight, geometry)
-        return found
-
-
-def speed_up(network: nn.Module, device: torch.device, precision: str) -> None:
-    """Change, in place, how a network computes in training, and nothing of what it computes."""
-    if device.type == "cpu" and precision == "bf16-mixed":
-        for part in network.modules():
-            if isinstance(part, nn.Conv2d) and part.groups == part.in_channels > 1 and part.bias is None:  # fmt: skip
-                kind = type(part)
-                part.__class__ = type(kind.__name__, (_Depthwise, kind), {})
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -1,0 +1,148 @@
+"""What processors compute slowly in bf16 when a network learns, computed another way.
+
+Nothing here changes what a network computes beyond bf16's rounding. What it is worth:
+benchmarks/precision.py and benchmarks/training.py.
+"""
+
+from itertools import product
+from typing import Any
+
+import torch
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
+from timm.layers import Conv2dSame
+from timm.layers.padding import pad_same
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Sides = tuple[int, int]  # px, of rows and of columns
+PART = 3  # px, the largest depthwise kernel that oneDNN learns fast in bf16
+
+
+def speed_up(network: nn.Module, device: torch.device, precision: str) -> None:
+    """Change, in place, how a network computes in training, and nothing of what it computes."""
+    if device.type == "cpu" and precision == "bf16-mixed":
+        for part in network.modules():
+            if isinstance(part, nn.Conv2d) and _is_depthwise(part):
+                _mix_in(_Depthwise, part)
+            elif isinstance(part, UnetDecoderBlock) and part.interpolation_mode == "nearest":
+                _mix_in(_Doubling, part)
+
+
+def _mix_in(way: type, part: nn.Module) -> None:
+    kind = type(part)
+    part.__class__ = type(kind.__name__, (way, kind), {})
+
+
+def _is_depthwise(part: nn.Conv2d) -> bool:
+    """Whether it is one without bias, gaps or a padding other than zeros."""
+    alone = part.groups == part.in_channels > 1 and part.bias is None
+    plain = part.dilation == (1, 1) and part.padding_mode == "zeros"
+    return alone and plain and not isinstance(part.padding, str) and min(part.kernel_size) >= PART
+
+
+class _Depthwise:
+    """A depthwise convolution."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.training:  # type: ignore[attr-defined]
+            return super().forward(images)  # type: ignore[misc]
+        part: nn.Conv2d = self  # type: ignore[assignment]
+        images = images.to(torch.bfloat16)
+        if isinstance(part, Conv2dSame):  # it has TensorFlow's padding, which is uneven
+            images = pad_same(images, part.kernel_size, part.stride)
+        found: Tensor = _DepthwiseInBf16.apply(images, part.weight, part.stride, part.padding)
+        return found
+
+
+class _DepthwiseInBf16(torch.autograd.Function):
+    """A depthwise convolution in bf16 whose gradients take oneDNN's fast ways.
+
+    In bf16 it has none for that of strided images, nor for that of kernels above 3 px, and is up
+    to twenty times slower than in fp32. So the former are computed in fp32, the latter by parts.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: Sides, padding: Sides) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(images, weight.to(images.dtype), None, stride, padding, 1, images.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (images, weight), stride, padding = ctx.saved_tensors, ctx.stride, ctx.padding
+        of_images = of_weight = None
+        if ctx.needs_input_grad[0]:
+            dtype = torch.float32 if max(stride) > 1 else images.dtype
+            shape = torch.empty_like(images, dtype=dtype)  # no more is asked of them
+            found, _ = _backward(gradient.to(dtype), shape, weight.to(dtype), stride, padding, [True, False])  # fmt: skip
+            of_images = found.to(images.dtype)
+        if ctx.needs_input_grad[1]:
+            of_weight = _of_weight(gradient, images, weight, stride, padding)
+        return of_images, of_weight, None, None
+
+
+def _of_weight(
+    gradient: Tensor, images: Tensor, weight: Tensor, stride: Sides, padding: Sides
+) -> Tensor:
+    """The gradient of a kernel, each part of which sees images that are moved as far as it is."""
+    part = weight.new_empty(len(weight), 1, PART, PART, dtype=images.dtype)
+    if weight.shape == part.shape:
+        return _backward(gradient, images, part, stride, padding, [False, True])[1].to(weight.dtype)
+    rows, cols = ((size - 1) * step + PART for size, step in zip(gradient.shape[2:], stride, strict=True))  # fmt: skip
+    padded = F.pad(images, (padding[1], padding[1], padding[0], padding[0]))
+    found = torch.empty_like(weight)
+    for top, left in product(*(_starts(size) for size in weight.shape[2:])):
+        moved = padded[:, :, top : top + rows, left : left + cols]
+        moved = moved.contiguous(memory_format=torch.channels_last)
+        _, one = _backward(gradient, moved, part, stride, (0, 0), [False, True])
+        found[:, :, top : top + PART, left : left + PART] = one
+    return found
+
+
+def _starts(size: int) -> list[int]:
+    """Where the parts of a kernel start; the last may lie on the one before.
+
+    >>> _starts(5), _starts(7)
+    ([0, 2], [0, 3, 4])
+    """
+    return [min(start, size - PART) for start in range(0, size, PART)]
+
+
+def _backward(
+    gradient: Tensor, images: Tensor, weight: Tensor, stride: Sides, padding: Sides, wanted: list[bool]
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Gradients of a depthwise convolution's images and weight, where wanted."""
+    of_images, of_weight, _ = torch.ops.aten.convolution_backward(
+        gradient, images, weight, None, stride, padding, (1, 1), False, (0, 0), images.shape[1],
+        [*wanted, False],
+    )  # fmt: skip
+    return of_images, of_weight
+
+
+class _Doubling:
+    """A block of smp's U-Net decoder; it doubles what is below, and joins what comes from beside."""
+
+    def forward(
+        self, below: Tensor, height: int, width: int, skip_connection: Tensor | None = None
+    ) -> Tensor:
+        if not self.training or (height, width) != (2 * below.shape[2], 2 * below.shape[3]):  # type: ignore[attr-defined]
+            return super().forward(below, height, width, skip_connection)  # type: ignore[misc]
+        block: UnetDecoderBlock = self
+        joined: Tensor = _Doubled.apply(below)
+        if skip_connection is not None:
+            joined = block.attention1(torch.cat([joined, skip_connection], dim=1))
+        found: Tensor = block.attention2(block.conv2(block.conv1(joined)))
+        return found
+
+
+class _Doubled(torch.autograd.Function):
+    """Each pixel four times; torch's gradient copies first what has been joined to others."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        return F.interpolate(images, scale_factor=2.0, mode="nearest")
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        rows = gradient[:, :, ::2] + gradient[:, :, 1::2]
+        return rows[..., ::2] + rows[..., 1::2]
