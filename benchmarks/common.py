@@ -13,7 +13,7 @@ from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
 from poreseg.learning.card import THRESHOLD
 from poreseg.learning.sliding import Predictor, predict_raster
-from poreseg.prediction.likeness import likeness, seen_inverted
+from poreseg.prediction.polarity import how_seen
 from poreseg.prediction.predict import to_refine
 from poreseg.prediction.refine import learn_from
 
@@ -52,14 +52,12 @@ def write_inverse(raster: Path, to: Path) -> None:
 
 def predicted(model: Predictor, raster: Path, **settings: Any) -> NDArray[np.float32]:
     """Probabilities (H, W) by the `predict` section of params.yaml, as the verb predict has them."""
-    alike = likeness([model], raster)
-    inverse = seen_inverted(settings.pop("polarity"), alike)
-    strange = alike is not None and alike.strange(inverse=inverse)
-    refining = to_refine(settings.pop("refine"), strange=strange)
-    found = predict_raster([model], raster, inverse=inverse, **settings)
+    seen = how_seen([model], raster, settings.pop("polarity"))
+    refining = to_refine(settings.pop("refine"), strange=seen.strange)
+    found = predict_raster([model], raster, inverse=seen.inverse, **settings)
     if not refining:
         return found
-    threshold = THRESHOLD if strange else model.card["threshold"]
+    threshold = THRESHOLD if seen.strange else model.card["threshold"]
     with open_raster(raster) as image:
         second = learn_from(image, lambda window: found[window.slices], threshold)
         return second.refined(image, image.frame, found)

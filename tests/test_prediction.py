@@ -30,7 +30,8 @@ from poreseg.learning.looks import look_of, looks_of
 from poreseg.learning.model import Model, build_network, load_model, save_model
 from poreseg.prediction import refine
 from poreseg.prediction.engine import Graph, load
-from poreseg.prediction.likeness import Likeness, likeness, seen_inverted, unlike
+from poreseg.prediction.likeness import Likeness, likeness, unlike
+from poreseg.prediction.polarity import clearer_inverted
 from poreseg.prediction.predict import predict, predict_with, to_refine
 from poreseg.prediction.segment import segment
 
@@ -331,13 +332,69 @@ def test_a_study_of_one_look_calls_no_image_of_it_strange(knowing, no_gpu, tmp_p
         (Likeness(0.002, 0.010), False),
         (Likeness(0.005, 0.004), False),  # hardly nearer
         (Likeness(0.050, 0.010), False),  # much nearer, and strange all the same
-        (None, False),
     ],
 )
-def test_an_inverse_is_seen_only_where_it_is_familiar_and_much_nearer(found, inverted):
-    assert seen_inverted("auto", found) is inverted
-    assert seen_inverted("invert", found)
-    assert not seen_inverted("keep", found)
+def test_an_inverse_is_familiar_only_where_it_is_known_and_much_nearer(found, inverted):
+    assert found.inverted is inverted
+
+
+class FindsDark:
+    """Finds what is dark in bright surroundings, and in dark ones bits of this and that."""
+
+    def __init__(self, *, nothing=False):
+        self.nothing = nothing
+
+    def probabilities(self, windows):
+        dark = windows[..., 0] < 100
+        bits = np.zeros(dark.shape, bool)
+        bits[:, ::8, ::3] = True
+        found = dark if windows.mean() > 128 else bits & (not self.nothing)
+        return np.where(found, 0.9, 0.1).astype(np.float32)
+
+
+def blobs():
+    """Dark blobs on a bright ground (90, 100), whose sides suit no network."""
+    noise = gaussian_filter(np.random.default_rng(0).normal(size=(90, 100)), 4)
+    return np.where(noise > 0.05, 40, 200).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "inverted"),
+    [
+        (255 - blobs(), True),
+        (blobs(), False),
+        (np.stack([255 - blobs(), 250 - blobs(), 235 - blobs()]), False),  # colours tell nothing
+        (np.tile(np.arange(100, dtype=np.uint8), (90, 1)), False),  # bits both ways
+    ],
+    ids=["inverse", "as it is", "coloured", "no pores"],
+)
+def test_a_strange_image_is_inverted_where_its_pores_are_clearer_so(tmp_path, pixels, inverted):
+    ingest_array(tmp_path / "r.tif", pixels)
+    assert clearer_inverted([FindsDark()], tmp_path / "r.tif") is inverted
+    assert clearer_inverted([FindsDark(), FindsDark()], tmp_path / "r.tif") is inverted
+
+
+def test_an_image_without_pores_stays_as_it_is(tmp_path):
+    ingest_array(tmp_path / "r.tif", 255 - blobs())
+    assert not clearer_inverted([FindsDark(nothing=True)], tmp_path / "r.tif")
+
+
+def test_a_stranger_whose_inverse_is_clearer_is_seen_inverted_and_told(
+    knowing, no_gpu, tmp_path, monkeypatch
+):
+    ingest_array(tmp_path / "r.tif", 255 - blobs())
+    model = load(knowing, threads=1)
+    monkeypatch.setattr(type(model), "probabilities", lambda _, windows: FindsDark().probabilities(windows))  # fmt: skip
+    with pytest.warns(PoresegWarning) as told:
+        predict_with([model], tmp_path / "r.tif", tmp_path / "p.tif", **SETTINGS)
+    ours = [one for one in told if one.category is PoresegWarning]
+    assert [str(warning.message).split(",")[0] for warning in ours] == [
+        "r: its pores are clearer in its inverse",
+        "r: looks like no image that the model has learned from; look at its pores",
+    ]
+    found, polarity = probabilities(tmp_path / "p.tif")
+    assert polarity == "inverted"
+    np.testing.assert_array_equal(found > 0.5, blobs() < 100)
 
 
 def test_unlikeness_by_hand():

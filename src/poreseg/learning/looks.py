@@ -20,15 +20,10 @@ def look_of(model: Predictor, raster: Raster, *, inverse: bool = False) -> Look 
 
     None where there is no specimen, or the encoder has no batch norm.
     """
-    rows, cols = (_spread(length) for length in (raster.height, raster.width))
-    windows = [Window(row, col, SIDE, SIDE).inside(raster.height, raster.width) for row in rows for col in cols]  # fmt: skip
-    shares = [raster.valid(window).mean() for window in windows]
-    # a frame or a data bar is no look: windows full of specimen count, where there are some
-    most = max(shares)
-    chosen = [window for window, share in zip(windows, shares, strict=True) if share == most > 0]
+    chosen = spread_windows(raster)
     if not chosen:
         return None
-    pixels = np.stack([_whole(raster.rgb8(window, inverse=inverse)) for window in chosen])
+    pixels = np.stack([whole(raster.rgb8(window, inverse=inverse)) for window in chosen])
     mean, square = model.moments(pixels).mean(axis=0)
     return np.stack([mean, square - mean**2]) if mean.size else None
 
@@ -43,14 +38,26 @@ def looks_of(model: Predictor, rasters: Sequence[Path]) -> dict[str, Look]:
     return found
 
 
+def spread_windows(raster: Raster) -> list[Window]:
+    """Windows of at most `SIDE` px, spread evenly over a raster; none where there is no specimen.
+
+    A frame or a data bar is no look: windows full of specimen count, where there are some.
+    """
+    rows, cols = (_spread(length) for length in (raster.height, raster.width))
+    windows = [Window(row, col, SIDE, SIDE).inside(raster.height, raster.width) for row in rows for col in cols]  # fmt: skip
+    shares = [raster.valid(window).mean() for window in windows]
+    most = max(shares)
+    return [window for window, share in zip(windows, shares, strict=True) if share == most > 0]
+
+
+def whole(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A window (H, W, 3), mirrored until it suits the network."""
+    below, right = (-length % STRIDE for length in pixels.shape[:2])
+    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="symmetric")
+
+
 def _spread(length: int) -> list[int]:
     """First pixels of a few windows along a line, evenly spread."""
     every = starts(length, SIDE, SIDE)
     chosen = np.linspace(0, len(every) - 1, min(ACROSS, len(every)))
     return [every[round(i)] for i in chosen]
-
-
-def _whole(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A window (H, W, 3), mirrored until it suits the network."""
-    below, right = (-length % STRIDE for length in pixels.shape[:2])
-    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="symmetric")

@@ -54,11 +54,6 @@ def likeness(models: Sequence[Predictor], path: Path | str) -> Likeness | None:
     return Likeness(*map(float, np.mean(found, axis=0))) if any(found) else None
 
 
-def seen_inverted(polarity: str, found: Likeness | None) -> bool:
-    """Whether models are to see a raster inverted, by `predict.polarity` of params.yaml."""
-    return polarity == "invert" or (polarity == "auto" and found is not None and found.inverted)
-
-
 def unlike(one: Look, other: Look) -> float:
     """How little two looks have in common: 0 is nothing but the same, 1 is nothing in common.
 

@@ -15,7 +15,8 @@ from poreseg.images.windows import Window, grid
 from poreseg.learning.card import THRESHOLD
 from poreseg.learning.sliding import Predictor, predict_strips
 from poreseg.prediction.engine import load
-from poreseg.prediction.likeness import likeness, seen_inverted
+from poreseg.prediction.polarity import how_seen
+from poreseg.prediction.refine import WINDOW, learn_from
 
 LEVELS = 4096  # of probability: finer ones are noise of bf16, and treble the file
 LINEAGE = ("git_commit", "data_hash", "params_hash", "mlflow_run_id")
@@ -68,25 +69,22 @@ def predict_with(
     Its tags carry the models' lineage and threshold (the usual one where the raster is strange
     to them, since theirs was fitted to other materials), and whether they saw the raster as it is
     or inverted (POLARITY: `polarity` is "keep", "invert" or "auto"), and whether it looks like
-    no image of training (STRANGE), see `Likeness`; and whether its own colours had their say
+    no image of training (STRANGE), see `how_seen`; and whether its own colours had their say
     (REFINED), see `to_refine`.
     """
-    name, found = Path(raster).stem, likeness(models, raster)
-    inverse = seen_inverted(polarity, found)
-    strange = found is not None and found.strange(inverse=inverse)
-    if inverse and polarity == "auto":
-        warn(
-            f"{name}: its inverse looks like the images that the model has learned from, so the "
-            "model saw it with bright and dark exchanged (predict.polarity: keep, to have it seen as it is)"
-        )
-    if strange:
+    name, seen = Path(raster).stem, how_seen(models, raster, polarity)
+    if seen.inverse and polarity == "auto":
+        why = ("its pores are clearer in its inverse" if seen.strange
+               else "its inverse looks like the images that the model has learned from")  # fmt: skip
+        warn(f"{name}: {why}, so the model saw it with bright and dark exchanged (predict.polarity: keep, to have it seen as it is)")  # fmt: skip
+    if seen.strange:
         warn(f"{name}: looks like no image that the model has learned from; look at its pores, and outline some for training")  # fmt: skip
     tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
     fitted = float(np.mean([model.card["threshold"] for model in models]))  # to known materials
-    tags["THRESHOLD"] = str(THRESHOLD if strange else fitted)
-    tags["POLARITY"] = "inverted" if inverse else "as it is"
-    tags["STRANGE"] = str(strange).lower()
-    refining = to_refine(refine, strange=strange)
+    tags["THRESHOLD"] = str(THRESHOLD if seen.strange else fitted)
+    tags["POLARITY"] = "inverted" if seen.inverse else "as it is"
+    tags["STRANGE"] = str(seen.strange).lower()
+    refining = to_refine(refine, strange=seen.strange)
     tags["REFINED"] = str(refining).lower()
     with open_raster(raster) as source:
         if source.pixel_size_um:
@@ -98,7 +96,7 @@ def predict_with(
     bar = tqdm(desc=name, unit="px", unit_scale=True, mininterval=2)
     with bar, TemporaryDirectory(dir=out.parent, prefix=f".{name}-") as scratch:
         computed = predict_strips(models, raster, window=window, overlap=overlap, batch=batch, tta=tta,
-                                  spread=spread, inverse=inverse, progress=bar)  # fmt: skip
+                                  spread=spread, inverse=seen.inverse, progress=bar)  # fmt: skip
         strips = ((Window(row, 0, *values.shape[1:]), values) for row, values in computed)
         network = Path(scratch) / out.name if refining else out
         _write(network, strips, about)
@@ -117,11 +115,6 @@ def to_refine(choice: str, *, strange: bool) -> bool:
 
 def _refined(network: Path, raster: Path | str, threshold: float, bands: int) -> Iterator[tuple[Window, NDArray[np.float32]]]:  # fmt: skip
     """What a network has found, and the raster's own colours."""
-    from poreseg.prediction.refine import (  # takes a second, and only strangers need it
-        WINDOW,
-        learn_from,
-    )
-
     with open_raster(network) as found, open_raster(raster) as image:
         second = learn_from(image, found.band, threshold)
         for window in grid(image.height, image.width, WINDOW):

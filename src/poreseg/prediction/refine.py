@@ -15,9 +15,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from poreseg.images.raster import Raster
 from poreseg.images.windows import Window, grid
@@ -71,17 +68,32 @@ def learn_from(image: Raster, found: Probabilities, threshold: float) -> Second:
         if chosen.any():
             looks.append(features(image, window)[chosen])
             soft.append(values[chosen])
-    pore = np.concatenate(soft) if soft else np.empty(0, np.float32)
-    if not (pore >= threshold).any():
+    if not looks:
         return Second(None, 0.0)
-    seen = np.concatenate(looks)
+    model, agreement = learn(np.concatenate(looks), np.concatenate(soft), threshold)
+    return Second(model, float(np.clip((agreement - DIFFERENT) / (ALIKE - DIFFERENT), 0, 1)))
+
+
+def learn(
+    seen: NDArray[np.float32], pore: NDArray[np.float32], threshold: float
+) -> tuple[Any, float]:
+    """A model of the probabilities `pore` (P,) of pixels by what is `seen` of them (P, F).
+
+    And how far it agrees with them: the IoU of what both call pores from a threshold on. No
+    model, and 0, where there are none.
+    """
+    from sklearn.linear_model import LogisticRegression  # a second, that only strangers need
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if not (pore >= threshold).any():
+        return None, 0.0
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
     twice = np.concatenate([seen, seen])  # once as pore, once as matrix, as likely as it is
     classes = np.repeat([True, False], len(pore))
     model.fit(twice, classes, logisticregression__sample_weight=np.concatenate([pore, 1 - pore]))
     own = model.predict_proba(seen)[:, 1] >= threshold
-    agreement = (own & (pore >= threshold)).sum() / (own | (pore >= threshold)).sum()
-    return Second(model, float(np.clip((agreement - DIFFERENT) / (ALIKE - DIFFERENT), 0, 1)))
+    return model, float((own & (pore >= threshold)).sum() / (own | (pore >= threshold)).sum())
 
 
 def features(image: Raster, window: Window) -> NDArray[np.float32]:
