@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import rasterio
 import rasterio.shutil
@@ -186,11 +187,10 @@ def to_rgb8(bands: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """Bands (C, H, W) as (H, W, 3) uint8, black from `low` down and white from `high` up."""
     if bands.dtype in (np.uint8, np.uint16):  # few values: a table is several times faster
         table = _to_uint8(np.arange(np.iinfo(bands.dtype).max + 1), low, high)
-        shown = table[bands]
+        shown = table.take(bands)
     else:
         shown = _to_uint8(bands, low, high)
-    rgb = np.moveaxis(shown, 0, -1)
-    return np.ascontiguousarray(rgb if len(bands) == 3 else np.repeat(rgb[..., :1], 3, axis=-1))
+    return np.asarray(cv2.merge(list(shown) if len(shown) == 3 else [shown[0]] * 3))
 
 
 def _to_uint8(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:

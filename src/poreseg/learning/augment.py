@@ -19,6 +19,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network fo
 import albumentations as A
 import cv2
 
+BENT = 4  # px, further than elastic distortion moves a pixel, which is 2 px at most
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -65,12 +67,13 @@ def write_pipeline(
         "crop": crop, "scale": list(scale), "elastic": elastic, "brightness": brightness,
         "hue": hue, "gray": gray, "invert": invert, "shuffle": shuffle, "blur": blur, "noise": noise,
     }  # fmt: skip
-    source = math.ceil(crop / min(1.0, scale[0]) / 32) * 32
+    source = math.ceil(max(crop / min(1.0, scale[0]), crop + 2 * BENT) / 32) * 32
     borders: dict[str, Any] = {"border_mode": cv2.BORDER_REFLECT_101}  # image and label alike
     transform = A.Compose([
         A.D4(p=1.0),
         A.Affine(scale=(scale[0], scale[1]), rotate=(-20, 20), shear=(-8, 8), keep_ratio=True, p=0.9,
                  **borders),
+        A.CenterCrop(crop + 2 * BENT, crop + 2 * BENT),  # bending costs by the pixel
         A.ElasticTransform(alpha=60, sigma=8, p=elastic, **borders),
         A.CenterCrop(crop, crop),
         A.ColorJitter(brightness=(1 - brightness, 1 + brightness),
