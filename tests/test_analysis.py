@@ -16,6 +16,7 @@ from pytest import MonkeyPatch
 from rasterio.features import rasterize
 from scipy.ndimage import gaussian_filter
 
+from poreseg.analysis import displaced as displacement
 from poreseg.analysis.baselines import (
     OTSU_WAYS,
     SAUVOLA_WAYS,
@@ -23,6 +24,7 @@ from poreseg.analysis.baselines import (
     otsu_pores,
     thresholded,
 )
+from poreseg.analysis.displaced import BETTER, REACH, Displaced, displaced
 from poreseg.analysis.errors import FALSE, MISSED, differences, errors
 from poreseg.analysis.forest import features
 from poreseg.analysis.morphometry import (
@@ -318,3 +320,64 @@ def test_differences_have_a_colour_each():
     assert np.abs(false - FALSE).max() < 40
     assert np.abs(missed - MISSED).max() < 40
     assert unknown.tolist() not in (found.tolist(), false.tolist(), missed.tolist())
+
+
+# displaced labels
+
+
+def pores_and_label(seed, rows, cols):
+    """Pores (90, 130), and a label of them that lies rows lower and cols to the right, some of it unknown."""
+    draw = np.random.default_rng(seed)
+    large = gaussian_filter(draw.normal(size=(90 + 2 * REACH, 130 + 2 * REACH)), 3) > 0.06
+    pore = large[REACH:-REACH, REACH:-REACH]
+    label = large[REACH - rows : REACH - rows + 90, REACH - cols : REACH - cols + 130]
+    label = label.astype(np.uint8)
+    label[draw.random(label.shape) < 0.02] = 255
+    label[60:, 100:] = 255
+    return pore & (draw.random(pore.shape) > 0.1), label
+
+
+def moved_iou(pore, label, rows, cols):
+    """IoU with the label moved, pixel by pixel; what leaves the image is missed."""
+    hit = union = 0
+    for row, col in np.ndindex(*label.shape):
+        if label[row, col] != 255:
+            there = (row + rows, col + cols)
+            inside = 0 <= there[0] < pore.shape[0] and 0 <= there[1] < pore.shape[1]
+            found, true = bool(inside and pore[there]), label[row, col] == 1
+            hit, union = hit + (found and true), union + (found or true)
+    return hit / union
+
+
+@pytest.mark.parametrize("window", [32, 1024])
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 99), st.integers(-REACH, REACH), st.integers(-REACH, REACH))
+def test_a_displaced_label_is_put_where_it_fits(window, seed, rows, cols):
+    pore, label = pores_and_label(seed, rows, cols)
+    with MonkeyPatch.context() as patch:
+        patch.setattr(displacement, "WINDOW", window)
+        found = displaced(pore, label)
+    in_place, best = (moved_iou(pore, label, *move) for move in ((0, 0), (-rows, -cols)))
+    if best < in_place + BETTER:
+        assert found is None
+    else:
+        assert (found.rows, found.cols) == (-rows, -cols)
+        assert found.iou == pytest.approx(best)
+
+
+def test_pores_that_are_hardly_found_say_nothing_of_a_label():
+    pore, label = pores_and_label(0, 5, 0)
+    assert displaced(pore, label) is not None
+    pore &= np.random.default_rng(0).random(pore.shape) < 0.4
+    assert moved_iou(pore, label, -5, 0) > moved_iou(pore, label, 0, 0) + BETTER
+    assert displaced(pore, label) is None
+
+
+@pytest.mark.parametrize("label", [0, 1, 255])
+@pytest.mark.parametrize("pore", [False, True])
+def test_a_label_of_one_class_is_not_displaced(pore, label):
+    assert displaced(np.full((40, 50), pore), np.full((40, 50), label, np.uint8)) is None
+
+
+def test_a_displacement_is_told_in_words():
+    assert str(Displaced(-1, 4, 0.9)) == "1 px up and 4 px to the right"

@@ -19,7 +19,7 @@ FLOW = [  # a module may import only what stands before it
     "tracking", "drawn.fields", "drawn.anything", "drawn.modalities", "drawn.study", "learning.encoder", "learning.augment", "learning.dataset",
     "learning.contact_sheet", "learning.losses", "learning.card", "learning.moments", "learning.model", "learning.speed", "learning.sliding", "learning.looks", "learning.calibrate", "learning.loop",
     "learning.pretrain", "learning.train",
-    "prediction.engine", "prediction.likeness", "prediction.refine", "prediction.polarity", "prediction.predict", "prediction.pores", "prediction.segment", "analysis.errors", "analysis.shapes", "analysis.forest", "analysis.baselines", "analysis.evaluate",
+    "prediction.engine", "prediction.likeness", "prediction.refine", "prediction.polarity", "prediction.predict", "prediction.pores", "prediction.segment", "analysis.errors", "analysis.shapes", "analysis.displaced", "analysis.forest", "analysis.baselines", "analysis.evaluate",
     "analysis.morphometry", "analysis.report", "plan",
     "cli",
 ]  # fmt: skip

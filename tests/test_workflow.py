@@ -15,7 +15,10 @@ import rasterio
 from conftest import ROOT, small_specimens
 from PIL import Image, ImageOps
 
+from poreseg.analysis.evaluate import evaluate
+from poreseg.analysis.report import report
 from poreseg.drawn.study import draw_study
+from poreseg.errors import PoresegWarning
 
 PER_IMAGE = {"ingest", "rasterise", "tile", "predict", "segment", "measure"}
 
@@ -119,6 +122,33 @@ def test_the_page_stands_alone(results):
     assert page.count("<figure>") == 6 * 4 + 2
     metrics = json.loads((results / "metrics.json").read_text())
     assert f'id="test-iou">{metrics["test"]["iou_mean"]:.2f}<' in page
+
+
+def test_a_label_beside_its_image_is_told_of(results, tmp_path):
+    """Where all pores were found, and the label lies 5 px too low."""
+    scores = pd.read_csv(results / "scores.csv")
+    of = {
+        kind: [results / kind / f"{name}.tif" for name in scores["image"]]
+        for kind in ("masks", "probabilities", "labels", "rasters")
+    }
+    place = list(scores["image"]).index("sem-4")
+    with rasterio.open(of["labels"][place]) as label:
+        true, profile = label.read(1), label.profile
+    for kind, values in (("masks", true), ("labels", np.roll(true, 5, axis=0))):
+        of[kind][place] = tmp_path / kind / "sem-4.tif"
+        of[kind][place].parent.mkdir()
+        with rasterio.open(of[kind][place], "w", **profile) as file:
+            file.write(values, 1)
+    wanted = {key: tmp_path / key for key in ("metrics", "scores", "curve", "calibration")}
+    with pytest.warns(PoresegWarning, match="sem-4: its label fits better 5 px up"):
+        evaluate(of["masks"], of["probabilities"], of["labels"], results / "baselines.csv", results / "encoder/encoder.json",
+                 **wanted, split=scores[["image", "role"]].assign(fold=None).to_numpy(), resamples=10, seed=1)  # fmt: skip
+    told = pd.read_csv(tmp_path / "scores").set_index("image")
+    assert told["fits_rows"].dropna().to_dict() == {"sem-4": -5}
+    report(of["rasters"], of["masks"], of["labels"], **wanted, worst=results / "worst-tiles.png", porosity=results / "porosity.csv",
+           sizes=results / "pore-sizes.csv", histories=[], cards=[], sheet=results / "augment/contact-sheet.png",
+           page=tmp_path / "page.html", study="tiny", image_px=200)  # fmt: skip
+    assert (tmp_path / "page.html").read_text().count("the label fits better 5 px up") == 1
 
 
 def test_an_inverse_of_what_was_learned_from_is_seen_inverted_and_the_page_says_so(results):

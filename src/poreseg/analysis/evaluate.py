@@ -9,8 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from poreseg.analysis.baselines import read_baselines
+from poreseg.analysis.displaced import displaced
 from poreseg.analysis.shapes import boundary_iou, object_f1
 from poreseg.classes import PORE
+from poreseg.errors import warn
 from poreseg.files import read_json, write_json
 from poreseg.images.raster import open_raster
 from poreseg.metrics import Counts, count, histograms, summarise
@@ -49,8 +51,8 @@ def evaluate(
         baselines, means over images with a bootstrap interval, and pooled scores.
         An undefined figure is null.
     scores
-        CSV to write, one row an image, with its counts, and how well outlines and single
-        pores are found.
+        CSV to write, one row an image, with its counts, how well outlines and single pores are
+        found, and where a label that is displaced would fit.
     curve
         CSV to write: pooled IoU by threshold, for each role.
     calibration
@@ -67,7 +69,7 @@ def evaluate(
             pore, known = predicted.band() == PORE, truth.band()
         found.append(count(pore, known))
         shapes = {"boundary_iou": boundary_iou(pore, known), "object_f1": object_f1(pore, known)}
-        rows.append(_row(name, role, found[-1]) | shapes)
+        rows.append(_row(name, role, found[-1]) | shapes | _place(name, pore, known, found[-1]))
     beside = read_baselines(baselines)
     how = {"resamples": resamples, "seed": seed}
 
@@ -106,6 +108,16 @@ def _row(name: str, role: str, counts: Counts) -> dict[str, Any]:
         "true_pore_px": counts.true_pore, "false_pore_px": counts.false_pore,
         "missed_pore_px": counts.missed_pore, "true_matrix_px": counts.true_matrix,
     }  # fmt: skip
+
+
+def _place(
+    name: str, pore: NDArray[np.bool_], known: NDArray[np.uint8], counts: Counts
+) -> dict[str, Any]:
+    """Where a label would fit better than where it lies, if it does."""
+    better = displaced(pore, known)
+    if better:
+        warn(f"{name}: its label fits better {better} (IoU {better.iou:.2f} in place of {counts.iou:.2f}); was it drawn on this very image?")  # fmt: skip
+    return {f"fits_{key}": getattr(better, key, None) for key in ("rows", "cols", "iou")}
 
 
 def count_probabilities(

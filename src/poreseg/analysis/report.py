@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
+from poreseg.analysis.displaced import Displaced
 from poreseg.analysis.errors import differences, labelled
 from poreseg.analysis.evaluate import ROLES
 from poreseg.classes import PORE
@@ -77,6 +78,7 @@ def report(
             **_about(raster, mask),
             "role": table["role"].get(_name(raster), "no label"),
             "score": _record(table, _name(raster)),
+            "displaced": _displaced(_record(table, _name(raster))),
             "porosity": _record(measured, _name(raster)),
             "pictures": _pictures(raster, mask, label_of.get(_name(raster)), image_px),
         }
@@ -108,6 +110,13 @@ def _record(table: pd.DataFrame, name: str) -> dict[str, Any]:
         return {}
     row = table.loc[name]
     return {str(key): None if pd.isna(value) else value for key, value in row.items()}
+
+
+def _displaced(score: dict[str, Any]) -> Displaced | None:
+    """Where the label would fit, if it is displaced."""
+    if score.get("fits_iou") is None:
+        return None
+    return Displaced(int(score["fits_rows"]), int(score["fits_cols"]), score["fits_iou"])
 
 
 def _about(raster: Path | str, mask: Path | str) -> dict[str, Any]:
