@@ -50,20 +50,19 @@ def clearer_inverted(models: Sequence[Predictor], path: Path | str) -> bool:
     the same ones; seen the wrong way they are bits of this and that. A raster with colours stays
     as it is: the complement of a dye is a dye as well. So does one in which nothing is found.
     """
+    looks, as_it_is, inverse = [], [], []
+    random = np.random.default_rng(0)
     with open_raster(path) as raster:
         windows = spread_windows(raster)
-        shown = [raster.rgb8(window) for window in windows]
-        valid = [raster.valid(window) for window in windows]
-    if any((pixels != pixels[..., :1]).any() for pixels in shown):
-        return False
-    random = np.random.default_rng(0)
-    share = PIXELS / max(1, sum(map(np.size, valid)))
-    looks, as_it_is, inverse = [], [], []
-    for pixels, specimen in zip(shown, valid, strict=True):
-        chosen = specimen & (random.random(specimen.shape) < share)
-        looks.append(filtered(pixels)[chosen])
-        as_it_is.append(_found(models, pixels)[chosen])
-        inverse.append(_found(models, np.where(specimen[..., None], 255 - pixels, 0))[chosen])
+        share = PIXELS / max(1, sum(window.height * window.width for window in windows))
+        for window in windows:
+            pixels, valid = raster.rgb8(window), raster.valid(window)
+            if (pixels != pixels[..., :1]).any():
+                return False
+            chosen = valid & (random.random(valid.shape) < share)
+            looks.append(filtered(pixels)[chosen])
+            as_it_is.append(_found(models, pixels)[chosen])
+            inverse.append(_found(models, raster.rgb8(window, inverse=True))[chosen])
     if not looks:
         return False
     seen = np.concatenate(looks)
