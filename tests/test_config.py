@@ -121,6 +121,7 @@ def test_the_demo_study_takes_fewer_steps_and_other_studies_those_of_the_params(
     for verb, most in DEMO_STEPS.items():
         assert demo.settings(verb)["steps"] == most < content[verb]["steps"]
         assert getattr(demo.params, verb).steps == most  # what MLflow is told
+    assert demo.settings("train")["validate_every"] == DEMO_STEPS["train"]  # at its end
     theirs = Plan(content | {"study": str(tiny_study)})
     assert theirs.settings("train") == {
         key: value for key, value in content["train"].items() if key != "start"

@@ -121,11 +121,16 @@ class Plan:
 
 
 def _in_minutes(params: Params) -> Params:
-    """Params for the demo study: fewer steps."""
+    """Params for the demo study: fewer steps, judged at their end.
+
+    In so short a training half-way weights are far from done, and would be chosen by luck.
+    """
     capped = {}
     for verb, most in DEMO_STEPS.items():
         section = getattr(params, verb)
         capped[verb] = section.model_copy(update={"steps": min(section.steps, most)})
+    train = capped["train"]
+    capped["train"] = train.model_copy(update={"validate_every": train.steps})
     return params.model_copy(update=capped)
 
 
