@@ -681,6 +681,14 @@ def test_a_block_that_is_sped_up_learns_the_same(side, beside):
         torch.testing.assert_close(got, wanted, rtol=0.01, atol=0.01 * largest)
 
 
+def test_a_convolution_that_does_more_is_left_alone():
+    """efficientnet-b0 has its own padding."""
+    network = build_network("efficientnet-b0")
+    speed_up(network, torch.device("cpu"), "bf16-mixed")
+    with autocast(torch.device("cpu"), "bf16-mixed"):
+        assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 1, 64, 64)
+
+
 def test_a_frozen_network_is_sped_up_too():
     network = torch.nn.Sequential(copy.deepcopy(DEPTHWISE["plain"])).requires_grad_(False)
     speed_up(network, torch.device("cpu"), "bf16-mixed")

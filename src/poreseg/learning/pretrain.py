@@ -25,7 +25,7 @@ SIDE = 256  # px, of a drawn specimen
 JUDGED = 64  # specimens, by which its progress is seen
 MADE_OF = (
     "drawn/anything.py", "drawn/fields.py", "learning/dataset.py", "learning/loop.py", "learning/losses.py",
-    "learning/model.py", "learning/pretrain.py",
+    "learning/model.py", "learning/speed.py", "learning/pretrain.py",
 )  # fmt: skip
 
 

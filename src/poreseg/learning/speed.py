@@ -24,7 +24,7 @@ def speed_up(network: nn.Module, device: torch.device, precision: str) -> None:
         for part in network.modules():
             if isinstance(part, nn.Conv2d) and _is_depthwise(part):
                 _mix_in(_Depthwise, part)
-            elif isinstance(part, UnetDecoderBlock) and part.interpolation_mode == "nearest":
+            elif type(part) is UnetDecoderBlock and part.interpolation_mode == "nearest":
                 _mix_in(_Doubling, part)
 
 
@@ -34,10 +34,17 @@ def _mix_in(way: type, part: nn.Module) -> None:
 
 
 def _is_depthwise(part: nn.Conv2d) -> bool:
-    """Whether it is one without bias, gaps or a padding other than zeros."""
+    """Whether it is one without bias, gaps or a padding other than zeros, and computes no more."""
+    known = type(part) in (nn.Conv2d, Conv2dSame)
     alone = part.groups == part.in_channels > 1 and part.bias is None
     plain = part.dilation == (1, 1) and part.padding_mode == "zeros"
-    return alone and plain and not isinstance(part.padding, str) and min(part.kernel_size) >= PART
+    return (
+        known
+        and alone
+        and plain
+        and not isinstance(part.padding, str)
+        and min(part.kernel_size) >= PART
+    )
 
 
 class _Depthwise:
