@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
-from poreseg.learning.card import THRESHOLD
 from poreseg.learning.sliding import Predictor, predict_raster
 from poreseg.prediction.polarity import how_seen
-from poreseg.prediction.predict import to_refine
+from poreseg.prediction.predict import to_refine, usual_threshold
 from poreseg.prediction.refine import learn_from
 
 
@@ -57,7 +56,7 @@ def predicted(model: Predictor, raster: Path, **settings: Any) -> NDArray[np.flo
     found = predict_raster([model], raster, inverse=seen.inverse, **settings)
     if not refining:
         return found
-    threshold = THRESHOLD if seen.strange else model.card["threshold"]
+    threshold = usual_threshold([model], strange=seen.strange)
     with open_raster(raster) as image:
         second = learn_from(image, lambda window: found[window.slices], threshold)
         return second.refined(image, image.frame, found)

@@ -72,18 +72,19 @@ def report(
     label_of = {Path(path).stem: path for path in labels}
     table = read_table(scores).set_index("image")
     measured = read_table(porosity).set_index("image")
-    images: list[dict[str, Any]] = [
-        {
-            "name": _name(raster),
+    images: list[dict[str, Any]] = []
+    for raster, mask in zip(rasters, masks, strict=True):
+        name = _name(raster)
+        score = _record(table, name)
+        images.append({
+            "name": name,
             **_about(raster, mask),
-            "role": table["role"].get(_name(raster), "no label"),
-            "score": _record(table, _name(raster)),
-            "displaced": _displaced(_record(table, _name(raster))),
-            "porosity": _record(measured, _name(raster)),
-            "pictures": _pictures(raster, mask, label_of.get(_name(raster)), image_px),
-        }
-        for raster, mask in zip(rasters, masks, strict=True)
-    ]
+            "role": table["role"].get(name, "no label"),
+            "score": score,
+            "displaced": _displaced(score),
+            "porosity": _record(measured, name),
+            "pictures": _pictures(raster, mask, label_of.get(name), image_px),
+        })  # fmt: skip
     images.sort(key=lambda image: (ORDER.index(image["role"]), image["name"]))
     template = files("poreseg.analysis").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)

@@ -19,7 +19,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network fo
 import albumentations as A
 import cv2
 
-BENT = 4  # px, further than elastic distortion moves a pixel, which is 2 px at most
+BENT = 4  # px around a crop that are bent with it; inside it a pixel moves by 2 px, near its edge by more
 
 
 @dataclass(frozen=True)

@@ -35,16 +35,10 @@ def _mix_in(way: type, part: nn.Module) -> None:
 
 def _is_depthwise(part: nn.Conv2d) -> bool:
     """Whether it is one without bias, gaps or a padding other than zeros, and computes no more."""
-    known = type(part) in (nn.Conv2d, Conv2dSame)
-    alone = part.groups == part.in_channels > 1 and part.bias is None
-    plain = part.dilation == (1, 1) and part.padding_mode == "zeros"
-    return (
-        known
-        and alone
-        and plain
-        and not isinstance(part.padding, str)
-        and min(part.kernel_size) >= PART
-    )
+    known = type(part) in (nn.Conv2d, Conv2dSame) and part.bias is None
+    zeros = part.padding_mode == "zeros" and not isinstance(part.padding, str)
+    dense = part.dilation == (1, 1) and min(part.kernel_size) >= PART
+    return known and zeros and dense and part.groups == part.in_channels > 1
 
 
 class _Depthwise:

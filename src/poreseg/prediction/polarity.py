@@ -14,9 +14,7 @@ from poreseg.learning.sliding import Predictor
 from poreseg.prediction.likeness import likeness
 from poreseg.prediction.refine import PIXELS, filtered, learn
 
-CLEARER = (
-    0.1  # IoU by which the inverse is to be better (docs/accuracy.md): most images are as they are
-)
+CLEARER = 0.1  # IoU by which the inverse is to be better (docs/accuracy.md)
 
 
 @dataclass(frozen=True)
@@ -31,15 +29,16 @@ def how_seen(models: Sequence[Predictor], path: Path | str, polarity: str) -> Se
     """How models are to see a raster, by `predict.polarity` of params.yaml.
 
     "keep" and "invert" say it. "auto" asks whether it or its inverse looks like an image that
-    they have learned from and, where neither does, whether pores are clearer in the inverse.
+    they have learned from and, where it does not and its inverse is hardly nearer, whether pores
+    are clearer in the inverse.
     """
     found = likeness(models, path)
     if found is None:
         return Seen(polarity == "invert", strange=False)
     inverse = polarity == "invert"
     if polarity == "auto":
-        known = not found.strange(inverse=False)
-        inverse = found.inverted or (not known and clearer_inverted(models, path))
+        strange = found.strange(inverse=False)
+        inverse = found.inverted or (strange and clearer_inverted(models, path))
     return Seen(inverse, found.strange(inverse=inverse))
 
 

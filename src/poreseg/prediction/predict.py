@@ -80,8 +80,8 @@ def predict_with(
     if seen.strange:
         warn(f"{name}: looks like no image that the model has learned from; look at its pores, and outline some for training")  # fmt: skip
     tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
-    fitted = float(np.mean([model.card["threshold"] for model in models]))  # to known materials
-    tags["THRESHOLD"] = str(THRESHOLD if seen.strange else fitted)
+    threshold = usual_threshold(models, strange=seen.strange)
+    tags["THRESHOLD"] = str(threshold)
     tags["POLARITY"] = "inverted" if seen.inverse else "as it is"
     tags["STRANGE"] = str(seen.strange).lower()
     refining = to_refine(refine, strange=seen.strange)
@@ -101,7 +101,12 @@ def predict_with(
         network = Path(scratch) / out.name if refining else out
         _write(network, strips, about)
         if refining:
-            _write(out, _refined(network, raster, float(tags["THRESHOLD"]), 1 + spread), about)
+            _write(out, _refined(network, raster, threshold, 1 + spread), about)
+
+
+def usual_threshold(models: Sequence[Predictor], *, strange: bool) -> float:
+    """From which probability on is pore: what was fitted, to known materials, or `THRESHOLD`."""
+    return THRESHOLD if strange else float(np.mean([model.card["threshold"] for model in models]))
 
 
 def to_refine(choice: str, *, strange: bool) -> bool:
