@@ -142,6 +142,13 @@ def run(code, arguments=()):
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment)  # fmt: skip
 
 
+def test_the_engine_tells_nobody_that_it_is_used():
+    code = "import os; os.register_at_fork(before=lambda: print('forked')); import poreseg.prediction.engine, sys, time; time.sleep(1); print(sys.modules['openvino_telemetry'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={key: value for key, value in os.environ.items() if key != "CI"})  # fmt: skip
+    assert done.stdout == "None\n"
+
+
 # refinement
 
 

@@ -1,18 +1,22 @@
 """What computes a model: torch on a GPU, OpenVINO on a processor."""
 
 import platform
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from poreseg.devices import gpus
 from poreseg.errors import PoresegError
 from poreseg.learning.card import GRAPH, read_card, read_looks
 from poreseg.learning.sliding import Predictor
+
+# else its import tells its makers over the network, by a process that a thread of it forks
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+import openvino  # noqa: E402
 
 
 class Graph:
