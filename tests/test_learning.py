@@ -1,5 +1,6 @@
 """Weights, crops, losses and the model, each on its own."""
 
+import collections
 import copy
 import itertools
 import json
@@ -679,6 +680,25 @@ def test_a_block_that_is_sped_up_learns_the_same(side, beside):
     for wanted, got in zip(*learned, strict=True):
         largest = float(wanted.detach().abs().max())
         torch.testing.assert_close(got, wanted, rtol=0.01, atol=0.01 * largest)
+
+
+def test_a_whole_network_that_is_sped_up_learns_the_same():
+    """All of its depthwise convolutions and decoder blocks, in the layout of training; twice changes nothing."""
+    torch.manual_seed(0)
+    network = build_network(f"tu-{LITE}").to(memory_format=torch.channels_last)
+    fast = copy.deepcopy(network)
+    for _ in range(2):
+        speed_up(fast, torch.device("cpu"), "bf16-mixed")
+    changed = [type(new) for old, new in zip(network.modules(), fast.modules(), strict=True) if type(old) is not type(new)]  # fmt: skip
+    assert collections.Counter(kind.__name__ for kind in changed) == {"Conv2d": 12, "Conv2dSame": 4, "UnetDecoderBlock": 5}  # fmt: skip
+    images = torch.rand(2, 3, 64, 96).to(memory_format=torch.channels_last)
+    learned = []
+    for one in (network, fast):
+        with autocast(torch.device("cpu"), "bf16-mixed"):
+            one(images).float().square().mean().backward()
+        learned.append(torch.cat([part.grad.ravel() for part in one.parameters()]))
+    likeness = torch.nn.functional.cosine_similarity(*learned, dim=0)
+    assert likeness > 0.99
 
 
 def test_a_convolution_that_does_more_is_left_alone():

@@ -28,10 +28,10 @@ from poreseg.images.windows import Window, grid
 from poreseg.learning.card import GRAPH, THRESHOLD
 from poreseg.learning.looks import look_of, looks_of
 from poreseg.learning.model import Model, build_network, load_model, save_model
-from poreseg.prediction import refine
+from poreseg.prediction import polarity, refine
 from poreseg.prediction.engine import Graph, load
 from poreseg.prediction.likeness import Likeness, likeness, unlike
-from poreseg.prediction.polarity import clearer_inverted
+from poreseg.prediction.polarity import CLEARER, Seen, clearer_inverted, how_seen
 from poreseg.prediction.predict import predict, predict_with, to_refine
 from poreseg.prediction.segment import segment
 
@@ -276,20 +276,20 @@ def test_an_inverse_of_what_is_known_is_seen_inverted_and_told(knowing, no_gpu, 
     predict(tmp_path / "dark.tif", [knowing], tmp_path / "d.tif", threads=1, **SETTINGS)
     with pytest.warns(PoresegWarning, match="bright: its inverse looks like"):
         predict(tmp_path / "bright.tif", [knowing], tmp_path / "b.tif", threads=1, **SETTINGS)
-    dark, polarity = probabilities(tmp_path / "d.tif")
-    assert polarity == "as it is"
-    bright, polarity = probabilities(tmp_path / "b.tif")
-    assert polarity == "inverted"
+    dark, seen = probabilities(tmp_path / "d.tif")
+    assert seen == "as it is"
+    bright, seen = probabilities(tmp_path / "b.tif")
+    assert seen == "inverted"
     np.testing.assert_allclose(bright, dark, atol=0.02)  # gray levels are rounded
 
 
-@pytest.mark.parametrize(("given", "polarity"), [("keep", "as it is"), ("invert", "inverted")])
-def test_polarity_is_the_users_where_they_say_so(knowing, no_gpu, tmp_path, given, polarity):
+@pytest.mark.parametrize(("given", "seen"), [("keep", "as it is"), ("invert", "inverted")])
+def test_polarity_is_the_users_where_they_say_so(knowing, no_gpu, tmp_path, given, seen):
     pixels = specimen(3) if given == "invert" else 255 - specimen(3)
     ingest_array(tmp_path / "r.tif", pixels)
     with pytest.warns(PoresegWarning, match="r: looks like no image"):  # seen so
         predict(tmp_path / "r.tif", [knowing], tmp_path / "p.tif", threads=1, **SETTINGS | {"polarity": given})  # fmt: skip
-    assert probabilities(tmp_path / "p.tif")[1] == polarity
+    assert probabilities(tmp_path / "p.tif")[1] == seen
 
 
 def test_a_model_that_knows_both_polarities_inverts_neither(folder, no_gpu, tmp_path):
@@ -346,17 +346,19 @@ def test_an_inverse_is_familiar_only_where_it_is_known_and_much_nearer(found, in
 
 
 class FindsDark:
-    """Finds what is dark in bright surroundings, and in dark ones bits of this and that."""
+    """Finds what is dark in bright surroundings, and in dark ones a few bits of this and that."""
 
-    def __init__(self, *, nothing=False):
-        self.nothing = nothing
+    def __init__(self, *, few=None):
+        self.few = few
 
     def probabilities(self, windows):
         dark = windows[..., 0] < 100
         bits = np.zeros(dark.shape, bool)
         bits[:, ::8, ::3] = True
-        found = dark if windows.mean() > 128 else bits & (not self.nothing)
-        return np.where(found, 0.9, 0.1).astype(np.float32)
+        bits &= bits.reshape(len(bits), -1).cumsum(axis=1).reshape(bits.shape) <= (
+            bits.size if self.few is None else self.few
+        )
+        return np.where(dark if windows.mean() > 128 else bits, 0.9, 0.1).astype(np.float32)
 
 
 def blobs():
@@ -365,25 +367,77 @@ def blobs():
     return np.where(noise > 0.05, 40, 200).astype(np.uint8)
 
 
+def nearly_gray():
+    """Bright blobs as a camera sees them: channels differ by noise, and in a few pixels by more."""
+    noise = np.random.default_rng(1).integers(-3, 4, (3, 90, 100))
+    pixels = np.clip(255 - blobs() + noise, 0, 255).astype(np.uint8)
+    pixels[0, 10:15, 10:15] = 255  # a mark
+    return pixels
+
+
 @pytest.mark.parametrize(
     ("pixels", "inverted"),
     [
         (255 - blobs(), True),
         (blobs(), False),
+        (nearly_gray(), True),
         (np.stack([255 - blobs(), 250 - blobs(), 235 - blobs()]), False),  # colours tell nothing
         (np.tile(np.arange(100, dtype=np.uint8), (90, 1)), False),  # bits both ways
+        (np.tile(255 - blobs(), (6, 6)), True),  # of several windows
     ],
-    ids=["inverse", "as it is", "coloured", "no pores"],
+    ids=["inverse", "as it is", "nearly gray", "coloured", "no pores", "large"],
 )
 def test_a_strange_image_is_inverted_where_its_pores_are_clearer_so(tmp_path, pixels, inverted):
     ingest_array(tmp_path / "r.tif", pixels)
     assert clearer_inverted([FindsDark()], tmp_path / "r.tif") is inverted
-    assert clearer_inverted([FindsDark(), FindsDark()], tmp_path / "r.tif") is inverted
+    assert clearer_inverted([FindsDark(), FindsDark(few=0)], tmp_path / "r.tif") is inverted
 
 
-def test_an_image_without_pores_stays_as_it_is(tmp_path):
+@pytest.mark.parametrize(("few", "inverted"), [(0, False), (5, False), (40, False), (200, True)])
+def test_an_image_with_hardly_a_pore_stays_as_it_is(tmp_path, few, inverted):
+    """What is found in the inverse of a solid is its bright grains."""
     ingest_array(tmp_path / "r.tif", 255 - blobs())
-    assert not clearer_inverted([FindsDark(nothing=True)], tmp_path / "r.tif")
+    assert clearer_inverted([FindsDark(few=few)], tmp_path / "r.tif") is inverted
+
+
+def test_what_is_no_specimen_has_no_say_in_polarity(tmp_path):
+    valid = np.ones((90, 100), bool)
+    ingest_array(tmp_path / "whole.tif", 255 - blobs(), valid=valid)
+    valid[:40] = False  # where the few bits are that are found as it is
+    ingest_array(tmp_path / "part.tif", 255 - blobs(), valid=valid)
+    assert clearer_inverted([FindsDark(few=200)], tmp_path / "whole.tif")
+    assert not clearer_inverted([FindsDark(few=200)], tmp_path / "part.tif")
+
+
+@pytest.mark.parametrize("gain", [0.06, 0.16])
+def test_the_inverse_is_to_be_decidedly_clearer(tmp_path, monkeypatch, gain):
+    agreements = iter([0.4 + gain, 0.4])
+    monkeypatch.setattr(polarity, "learn", lambda *_: (None, next(agreements)))
+    ingest_array(tmp_path / "r.tif", 255 - blobs())
+    assert clearer_inverted([FindsDark()], tmp_path / "r.tif") is (gain > CLEARER)
+
+
+@pytest.mark.parametrize(
+    ("found", "clearer", "seen"),
+    [
+        (None, True, Seen(False, strange=False)),
+        (Likeness(0.005, 0.009), True, Seen(False, strange=False)),  # known: nobody asks
+        (Likeness(0.020, 0.005), False, Seen(True, False, "its inverse looks like")),
+        (Likeness(0.020, 0.019), False, Seen(False, strange=True)),
+        (Likeness(0.020, 0.019), True, Seen(True, True, "its pores are clearer")),
+        (Likeness(0.008, 0.007), False, Seen(False, strange=True)),
+        (Likeness(0.008, 0.007), True, Seen(True, False, "its pores are clearer")),  # hardly nearer
+    ],
+)
+def test_how_an_image_is_seen_and_why(monkeypatch, found, clearer, seen):
+    monkeypatch.setattr(polarity, "likeness", lambda *_: found)
+    monkeypatch.setattr(polarity, "clearer_inverted", lambda *_: clearer)
+    got = how_seen([], "r.tif", "auto")
+    assert (got.inverse, got.strange) == (seen.inverse, seen.strange)
+    assert (got.why or "").startswith(seen.why or "") and bool(got.why) == bool(seen.why)
+    for given in ("keep", "invert"):
+        asked = how_seen([], "r.tif", given)
+        assert (asked.inverse, asked.why) == (given == "invert", None)
 
 
 def test_a_stranger_whose_inverse_is_clearer_is_seen_inverted_and_told(
@@ -399,8 +453,8 @@ def test_a_stranger_whose_inverse_is_clearer_is_seen_inverted_and_told(
         "r: its pores are clearer in its inverse",
         "r: looks like no image that the model has learned from; look at its pores",
     ]
-    found, polarity = probabilities(tmp_path / "p.tif")
-    assert polarity == "inverted"
+    found, seen = probabilities(tmp_path / "p.tif")
+    assert seen == "inverted"
     np.testing.assert_array_equal(found > 0.5, blobs() < 100)
 
 

@@ -35,8 +35,8 @@ class Graph:
             raise PoresegError(
                 f"{folder}: {GRAPH} cannot be read ({error}); train it again"
             ) from None
-        # windows as they are, transposed, and those of the look
-        self._for = lru_cache(maxsize=3)(self._compiled)
+        # windows as they are, transposed, those of the look, and of polarity
+        self._for = lru_cache(maxsize=4)(self._compiled)
 
     def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pore probabilities (N, H, W) of windows (N, H, W, 3); H and W are multiples of 32."""

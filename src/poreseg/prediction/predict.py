@@ -73,10 +73,8 @@ def predict_with(
     (REFINED), see `to_refine`.
     """
     name, seen = Path(raster).stem, how_seen(models, raster, polarity)
-    if seen.inverse and polarity == "auto":
-        why = ("its pores are clearer in its inverse" if seen.strange
-               else "its inverse looks like the images that the model has learned from")  # fmt: skip
-        warn(f"{name}: {why}, so the model saw it with bright and dark exchanged (predict.polarity: keep, to have it seen as it is)")  # fmt: skip
+    if seen.why:
+        warn(f"{name}: {seen.why}, so the model saw it with bright and dark exchanged (predict.polarity: keep, to have it seen as it is)")  # fmt: skip
     if seen.strange:
         warn(f"{name}: looks like no image that the model has learned from; look at its pores, and outline some for training")  # fmt: skip
     tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
