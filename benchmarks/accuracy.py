@@ -1,7 +1,7 @@
 """IoU of poreseg and of its baselines on real studies, through the real pipeline.
 
 python benchmarks/accuracy.py DATA WORK [--protocols NAME ...] [--seeds 1 2 3]
-    [--methods 'NAME={"train": {"steps": 300}}' ...] [--cores N] [--done-only] [--table FILE]
+    [--methods 'NAME={"train": {"steps": 300}}' ...] [--moved FILE] [--cores N] [--done-only] [--table FILE]
 
 DATA holds studies (folders of images/, labels/, samples.csv) and WORK gets a folder a run;
 what is there already is not run again, so that the benchmark goes on where it was stopped.
@@ -13,6 +13,10 @@ A method is a change of params.yaml, as JSON; `default` is none. Protocols:
 - `sandstone-ct`: slices 0 to 150 teach, 250 to 400 judge; of one core, so this flatters;
 - `without-NAME`: all studies but one teach, that one judges;
 - `labels-N`: mixed17 with N of its training images alone (N of 1, 2, 4, 8).
+
+With --moved the labels that FILE lists (study, image, rows, cols; benchmarks/moved.csv: those that
+`evaluate` found beside their images) are moved so far down and to the right, where they teach and
+where they judge, and the protocols are called `NAME-moved`.
 
 Writes runs.csv (one row an image, run and method) and TABLE.csv and TABLE.md: means over
 images, each the mean of its seeds, with 95 % bootstrap intervals over specimens; and what
@@ -32,7 +36,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
 
+from poreseg.classes import UNKNOWN
 from poreseg.config import read_params
 from poreseg.errors import PoresegWarning
 from poreseg.files import digest, read_json, sha256, stem, write_text
@@ -51,11 +58,12 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Item:
-    """An image with its label, and what it is for: "train" or "test"."""
+    """An image with its label, what it is for ("train" or "test"), and how far its label is moved."""
 
     study: str
     sample: Sample
     role: str
+    move: tuple[int, int] = (0, 0)  # px down and to the right
 
 
 def protocols(data: Path) -> dict[str, list[list[Item]]]:
@@ -98,9 +106,16 @@ def _folded(data: Path, study: str) -> Iterator[list[Item]]:
         yield [replace(item, role="test" if drawn[item.sample.name].fold == fold else "train") for item in items]  # fmt: skip
 
 
-def files_of(items: list[Item]) -> list[list[str]]:
+def with_moves(items: list[Item], moves: pd.DataFrame) -> list[Item]:
+    """The items, with the moves of those that are listed."""
+    by_image = {(row.study, row.image): (row.rows, row.cols) for row in moves.itertuples()}
+    return [replace(item, move=by_image.get((item.study, item.sample.name), (0, 0))) for item in items]  # fmt: skip
+
+
+def files_of(items: list[Item]) -> list[list[Any]]:
     """What a run is made of."""
-    return [[item.role, sha256(item.sample.image), *map(sha256, item.sample.labels)] for item in items]  # fmt: skip
+    return [[item.role, sha256(item.sample.image), *map(sha256, item.sample.labels), *(item.move if any(item.move) else ())]
+            for item in items]  # fmt: skip
 
 
 def lay_out(items: list[Item], folder: Path) -> None:
@@ -114,10 +129,21 @@ def lay_out(items: list[Item], folder: Path) -> None:
             (folder / kind).mkdir(parents=True, exist_ok=True)
             link = folder / kind / to
             link.unlink(missing_ok=True)
-            link.symlink_to(path.resolve())
+            if kind == "labels" and any(item.move):
+                Image.fromarray(_moved(np.asarray(Image.open(path)), *item.move)).save(link)
+            else:
+                link.symlink_to(path.resolve())
         specimen = f"{item.study}-{item.sample.specimen}" if several else item.sample.specimen
         rows.append({"image": name, "specimen": specimen, "split": item.role})
     write_text(folder / "samples.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def _moved(label: NDArray[np.uint8], rows: int, cols: int) -> NDArray[np.uint8]:
+    """A label (H, W) moved down and to the right; what comes in is unknown."""
+    far = max(abs(rows), abs(cols))
+    around = np.pad(label, far, constant_values=UNKNOWN)
+    height, width = label.shape
+    return around[far - rows : far - rows + height, far - cols : far - cols + width]
 
 
 def run(
@@ -215,11 +241,15 @@ def main() -> None:
     parser.add_argument("--protocols", nargs="+")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", default=["default"])
+    parser.add_argument("--moved", type=Path, help="CSV of labels to move")
     parser.add_argument("--cores", default="all", help="of a run, as snakemake takes them")
     parser.add_argument("--done-only", action="store_true", help="tables of what has run")
     parser.add_argument("--table", type=Path, help="tables to write, without suffix")
     given = parser.parse_args()
     known = protocols(given.data)
+    if given.moved:
+        moves = pd.read_csv(given.moved, dtype={"image": str})
+        known = {f"{name}-moved": [with_moves(items, moves) for items in splits] for name, splits in known.items()}  # fmt: skip
     chosen = given.protocols or list(known)
     if unknown := set(chosen) - set(known):
         parser.error(f"no protocol {', '.join(unknown)}; known are {', '.join(known)}")
