@@ -129,11 +129,11 @@ def start_network(encoder: str, weights: Path | str) -> Any:
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Images (N, 3, H, W) uint8 as the encoder's weights expect them, channels last."""
-    shape = (1, 3, 1, 1)
-    scaled = images.float() / 255
-    centred = scaled - torch.tensor(mean, device=images.device).view(shape)
-    done = centred / torch.tensor(std, device=images.device).view(shape)
-    return done.contiguous(memory_format=torch.channels_last)
+    centre, spread = (
+        torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (mean, std)
+    )
+    arranged = images.contiguous(memory_format=torch.channels_last)  # while they are small
+    return arranged.float().div_(255).sub_(centre).div_(spread)
 
 
 def device_of_choice() -> torch.device:
