@@ -18,6 +18,7 @@ from poreseg.drawn.fields import (
     blur,
     distance_to,
     grains,
+    places,
     smooth_noise,
     soften,
     top_share,
@@ -152,7 +153,7 @@ def _dye(draw: Draw) -> Colour:
 
 def _beside_the_specimen(draw: Draw, image: Picture, pore: Mask) -> tuple[Picture, Mask]:
     """A part of the picture shows the bed, the holder or the background: matrix, often dark."""
-    rows, cols = np.mgrid[: pore.shape[0], : pore.shape[1]] / max(pore.shape) - 0.5
+    rows, cols = (each / max(pore.shape) - 0.5 for each in places(pore.shape))
     turn = draw.uniform(0, 2 * np.pi)
     beyond = rows * np.sin(turn) + cols * np.cos(turn) > draw.uniform(0.05, 0.35)
     texture = smooth_noise(draw, pore.shape, _log_uniform(draw, 2, 12))
@@ -171,7 +172,7 @@ def _seen(draw: Draw, image: Picture) -> Picture:
         light = light * (1 + draw.uniform(0.03, 0.15) * _relief(draw, shape))
     image = image * light[..., None]
     if draw.random() < 0.1:  # rings of a CT
-        rows, cols = np.ogrid[: shape[0], : shape[1]]
+        rows, cols = places(shape)
         centre = draw.uniform(-0.5, 1.5, 2) * shape
         radius = np.hypot(rows - centre[0], cols - centre[1]).astype(int)
         image = image + draw.normal(0, 0.03, radius.max() + 1)[radius][..., None]
@@ -192,7 +193,7 @@ def _stretched(image: Picture) -> NDArray[np.uint8]:
 
 def _stripes(draw: Draw, shape: Shape) -> Field:
     """Waves of -1..1 along a random direction, a little bent."""
-    rows, cols = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    rows, cols = places(shape)
     turn = draw.choice([0, np.pi / 2, draw.uniform(0, np.pi)])
     along = rows * np.sin(turn) + cols * np.cos(turn) + draw.uniform(0, 4) * smooth_noise(draw, shape, 40)  # fmt: skip
     return np.asarray(np.sin(2 * np.pi * along / _log_uniform(draw, 6, 60)), np.float32)

@@ -19,7 +19,9 @@ def smooth_noise(draw: np.random.Generator, shape: Shape, scale: float) -> Field
     small = blur(draw.standard_normal(coarse, np.float32), scale / step)
     field = cv2.resize(small, None, fx=step, fy=step)[: shape[0], : shape[1]]
     mean, deviation = cv2.meanStdDev(field)
-    return np.asarray((field - np.float32(mean)) / np.float32(deviation))
+    field -= np.float32(mean)
+    field /= np.float32(deviation)
+    return np.asarray(field)
 
 
 def blur(image: NDArray[np.floating], sigma: float) -> Field:
@@ -120,13 +122,19 @@ def grains(
     inside[1:] &= cell[1:] == cell[:-1]
     inside[:, 1:] &= cell[:, 1:] == cell[:, :-1]
     edge = 2 * cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5)
-    rows, cols = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    rows, cols = places(shape)
     # grains have no straight sides
-    rows += margin[0] + 0.15 * scale * smooth_noise(draw, shape, scale / 3)
-    cols += margin[1] + 0.15 * scale * smooth_noise(draw, shape, scale / 3)
+    rows = rows + (margin[0] + 0.15 * scale * smooth_noise(draw, shape, scale / 3))
+    cols = cols + (margin[1] + 0.15 * scale * smooth_noise(draw, shape, scale / 3))
     bent = cv2.remap(cell.astype(np.float32), cols, rows, cv2.INTER_NEAREST, borderMode=EDGE)
     away = cv2.remap(edge, cols, rows, cv2.INTER_LINEAR, borderMode=EDGE)
     return bent.astype(np.int32) - 1, np.asarray(away)
+
+
+def places(shape: Shape) -> tuple[Field, Field]:
+    """Rows (H, 1) and columns (1, W) of pixels."""
+    rows, cols = (np.arange(length, dtype=np.float32) for length in shape)
+    return rows[:, None], cols[None]
 
 
 def clean(pore: Mask, scale: float) -> Mask:
@@ -137,9 +145,9 @@ def clean(pore: Mask, scale: float) -> Mask:
 
 def _bend(draw: np.random.Generator, mask: NDArray[np.uint8], reach: float) -> Mask:
     """The same shapes with their outlines bent by up to about `reach` px."""
-    rows, cols = np.mgrid[: mask.shape[0], : mask.shape[1]].astype(np.float32)
-    rows += 0.4 * reach * smooth_noise(draw, mask.shape, 1.5 * reach)
-    cols += 0.4 * reach * smooth_noise(draw, mask.shape, 1.5 * reach)
+    rows, cols = places(mask.shape)
+    rows = rows + 0.4 * reach * smooth_noise(draw, mask.shape, 1.5 * reach)
+    cols = cols + 0.4 * reach * smooth_noise(draw, mask.shape, 1.5 * reach)
     bent = cv2.remap(mask.astype(np.float32), cols, rows, cv2.INTER_LINEAR, borderMode=EDGE)
     return np.asarray(bent > 0.5)
 
