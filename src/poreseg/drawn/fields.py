@@ -19,9 +19,7 @@ def smooth_noise(draw: np.random.Generator, shape: Shape, scale: float) -> Field
     small = blur(draw.standard_normal(coarse, np.float32), scale / step)
     field = cv2.resize(small, None, fx=step, fy=step)[: shape[0], : shape[1]]
     mean, deviation = cv2.meanStdDev(field)
-    field -= np.float32(mean)
-    field /= np.float32(deviation)
-    return np.asarray(field)
+    return np.asarray((field - np.float32(mean)) / np.float32(deviation))
 
 
 def blur(image: NDArray[np.floating], sigma: float) -> Field:
