@@ -14,9 +14,9 @@ A method is a change of params.yaml, as JSON; `default` is none. Protocols:
 - `without-NAME`: all studies but one teach, that one judges;
 - `labels-N`: mixed17 with N of its training images alone (N of 1, 2, 4, 8).
 
-With --moved the labels that FILE lists (study, image, rows, cols; benchmarks/moved.csv: those that
-`evaluate` found beside their images) are moved so far down and to the right, where they teach and
-where they judge, and the protocols are called `NAME-moved`.
+With --moved there is a protocol `NAME-moved` beside each one that has labels which FILE lists (study,
+image, rows, cols; benchmarks/moved.csv: those of docs/accuracy.md that lie beside their images). They
+are moved so far down and to the right, where they teach and where they judge.
 
 Writes runs.csv (one row an image, run and method) and TABLE.csv and TABLE.md: means over
 images, each the mean of its seeds, with 95 % bootstrap intervals over specimens; and what
@@ -139,7 +139,11 @@ def lay_out(items: list[Item], folder: Path) -> None:
 
 
 def _moved(label: NDArray[np.uint8], rows: int, cols: int) -> NDArray[np.uint8]:
-    """A label (H, W) moved down and to the right; what comes in is unknown."""
+    """A label (H, W) moved down and to the right; what comes in is unknown.
+
+    >>> _moved(np.array([[1, 0], [0, 1]], np.uint8), -1, 0).tolist()
+    [[0, 1], [255, 255]]
+    """
     far = max(abs(rows), abs(cols))
     around = np.pad(label, far, constant_values=UNKNOWN)
     height, width = label.shape
@@ -249,7 +253,13 @@ def main() -> None:
     known = protocols(given.data)
     if given.moved:
         moves = pd.read_csv(given.moved, dtype={"image": str})
-        known = {f"{name}-moved": [with_moves(items, moves) for items in splits] for name, splits in known.items()}  # fmt: skip
+        images = {(item.study, item.sample.name) for splits in known.values() for item in splits[0]}
+        if lost := set(zip(moves["study"], moves["image"], strict=True)) - images:
+            parser.error(
+                f"{given.moved}: no image {', '.join(map('/'.join, lost))} in {given.data}"
+            )
+        moved = {name: [with_moves(items, moves) for items in splits] for name, splits in known.items()}  # fmt: skip
+        known |= {f"{name}-moved": splits for name, splits in moved.items() if splits != known[name]}  # fmt: skip
     chosen = given.protocols or list(known)
     if unknown := set(chosen) - set(known):
         parser.error(f"no protocol {', '.join(unknown)}; known are {', '.join(known)}")

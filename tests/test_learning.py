@@ -691,14 +691,15 @@ def test_a_whole_network_that_is_sped_up_learns_the_same():
         speed_up(fast, torch.device("cpu"), "bf16-mixed")
     changed = [type(new) for old, new in zip(network.modules(), fast.modules(), strict=True) if type(old) is not type(new)]  # fmt: skip
     assert collections.Counter(kind.__name__ for kind in changed) == {"Conv2d": 12, "Conv2dSame": 4, "UnetDecoderBlock": 5}  # fmt: skip
+    assert not any(part.inplace for part in fast.modules() if isinstance(part, torch.nn.ReLU6))
     images = torch.rand(2, 3, 64, 96).to(memory_format=torch.channels_last)
-    learned = []
     for one in (network, fast):
         with autocast(torch.device("cpu"), "bf16-mixed"):
             one(images).float().square().mean().backward()
-        learned.append(torch.cat([part.grad.ravel() for part in one.parameters()]))
-    likeness = torch.nn.functional.cosine_similarity(*learned, dim=0)
-    assert likeness > 0.99
+    for half in ("encoder", "decoder"):
+        learned = [torch.cat([part.grad.ravel() for part in getattr(one, half).parameters()])
+                   for one in (network, fast)]  # fmt: skip
+        assert torch.nn.functional.cosine_similarity(*learned, dim=0) > 0.995
 
 
 def test_a_convolution_that_does_more_is_left_alone():

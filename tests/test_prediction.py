@@ -382,7 +382,10 @@ def nearly_gray():
         (blobs(), False),
         (nearly_gray(), True),
         (np.stack([255 - blobs(), 250 - blobs(), 235 - blobs()]), False),  # colours tell nothing
-        (np.tile(np.arange(100, dtype=np.uint8), (90, 1)), False),  # bits both ways
+        (
+            np.tile(np.arange(128, dtype=np.uint8), (96, 1)),
+            False,
+        ),  # as dark as bright: bits both ways
         (np.tile(255 - blobs(), (6, 6)), True),  # of several windows
     ],
     ids=["inverse", "as it is", "nearly gray", "coloured", "no pores", "large"],
@@ -409,12 +412,17 @@ def test_what_is_no_specimen_has_no_say_in_polarity(tmp_path):
     assert not clearer_inverted([FindsDark(few=200)], tmp_path / "part.tif")
 
 
-@pytest.mark.parametrize("gain", [0.06, 0.16])
-def test_the_inverse_is_to_be_decidedly_clearer(tmp_path, monkeypatch, gain):
-    agreements = iter([0.4 + gain, 0.4])
-    monkeypatch.setattr(polarity, "learn", lambda *_: (None, next(agreements)))
+@pytest.mark.parametrize(
+    ("gain", "inverted"), [(CLEARER - 0.02, False), (CLEARER + 0.02, True), (-0.5, False)]
+)
+def test_the_inverse_is_to_be_decidedly_clearer(tmp_path, monkeypatch, gain, inverted):
+    def learn(seen, pore, threshold):
+        bits = (pore >= threshold).mean() < 0.1  # which are found as it is
+        return None, 0.5 if bits else 0.5 + gain
+
+    monkeypatch.setattr(polarity, "learn", learn)
     ingest_array(tmp_path / "r.tif", 255 - blobs())
-    assert clearer_inverted([FindsDark()], tmp_path / "r.tif") is (gain > CLEARER)
+    assert clearer_inverted([FindsDark()], tmp_path / "r.tif") is inverted
 
 
 @pytest.mark.parametrize(
@@ -425,6 +433,11 @@ def test_the_inverse_is_to_be_decidedly_clearer(tmp_path, monkeypatch, gain):
         (Likeness(0.020, 0.005), False, Seen(True, False, "its inverse looks like")),
         (Likeness(0.020, 0.019), False, Seen(False, strange=True)),
         (Likeness(0.020, 0.019), True, Seen(True, True, "its pores are clearer")),
+        (
+            Likeness(0.050, 0.010),
+            True,
+            Seen(True, True, "its pores are clearer"),
+        ),  # nearer, strange
         (Likeness(0.008, 0.007), False, Seen(False, strange=True)),
         (Likeness(0.008, 0.007), True, Seen(True, False, "its pores are clearer")),  # hardly nearer
     ],

@@ -133,7 +133,7 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
         torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (mean, std)
     )
     arranged = images.contiguous(memory_format=torch.channels_last)  # while they are small
-    return arranged.float().div_(255).sub_(centre).div_(spread)
+    return torch.div(arranged, 255).sub_(centre).div_(spread)
 
 
 def device_of_choice() -> torch.device:

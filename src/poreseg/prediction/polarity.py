@@ -36,8 +36,8 @@ def how_seen(models: Sequence[Predictor], path: Path | str, polarity: str) -> Se
     """How models are to see a raster, by `predict.polarity` of params.yaml.
 
     "keep" and "invert" say it. "auto" asks whether its inverse looks like an image that they have
-    learned from and, where neither it nor its inverse decidedly does, whether pores are clearer
-    in the inverse.
+    learned from, and decidedly more so than it does itself; where this is not so and it is
+    strange as it is, whether pores are clearer in the inverse.
     """
     found, why = likeness(models, path), None
     if found is None:
@@ -59,34 +59,38 @@ def clearer_inverted(models: Sequence[Predictor], path: Path | str) -> bool:
     as it is: the complement of a dye is a dye as well. So does one in which hardly anything is
     found: it may have no pores.
     """
-    looks, as_it_is, inverse = [], [], []
     random = np.random.default_rng(0)
     with open_raster(path) as raster:
         windows = spread_windows(raster)
-        share = PIXELS / max(1, sum(window.height * window.width for window in windows))
-        pictures = [raster.rgb8(window) for window in windows]
-        if not pictures or np.mean([_coloured(pixels) for pixels in pictures]) > MARKS:
+        if not windows:
             return False
-        for window, pixels in zip(windows, pictures, strict=True):
-            valid = raster.valid(window)
-            chosen = valid & (random.random(valid.shape) < share)
-            looks.append(filtered(pixels)[chosen])
-            as_it_is.append(_found(models, pixels)[chosen])
-            inverse.append(_found(models, raster.rgb8(window, inverse=True))[chosen])
-    one, other = np.concatenate(as_it_is), np.concatenate(inverse)
-    if (one >= THRESHOLD).mean() < LEAST:
-        return False
-    seen = np.concatenate(looks)
-    return learn(seen, other, THRESHOLD)[1] - learn(seen, one, THRESHOLD)[1] > CLEARER
+        pictures = [raster.rgb8(window) for window in windows]
+        valid = [raster.valid(window) for window in windows]
+        if np.concatenate([_coloured(*both) for both in zip(pictures, valid, strict=True)]).mean() > MARKS:  # fmt: skip
+            return False
+        share = PIXELS / sum(map(np.count_nonzero, valid))
+        chosen = [known & (random.random(known.shape) < share) for known in valid]
+        as_it_is = _found(models, pictures, chosen)
+        if np.count_nonzero(as_it_is >= THRESHOLD) <= LEAST * as_it_is.size:
+            return False
+        inverse = _found(models, [raster.rgb8(window, inverse=True) for window in windows], chosen)
+    looks = np.concatenate([filtered(pixels)[here] for pixels, here in zip(pictures, chosen, strict=True)])  # fmt: skip
+    one, other = (learn(looks, found, THRESHOLD)[1] for found in (as_it_is, inverse))
+    return other - one > CLEARER
 
 
-def _coloured(pixels: NDArray[np.uint8]) -> float:
-    """Share of pixels (H, W, 3) that have a colour."""
-    return float((np.ptp(pixels, axis=-1) > COLOURED).mean())
+def _coloured(pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether valid pixels (P,), of (H, W, 3), have a colour."""
+    return np.asarray(np.ptp(pixels, axis=-1)[valid] > COLOURED)
 
 
-def _found(models: Sequence[Predictor], pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities (H, W) of a window (H, W, 3), the mean over models."""
-    windows, (height, width) = whole(pixels)[None], pixels.shape[:2]
-    found = np.mean([model.probabilities(windows)[0] for model in models], axis=0)
-    return np.asarray(found[:height, :width], np.float32)
+def _found(
+    models: Sequence[Predictor], pictures: list[NDArray[np.uint8]], chosen: list[NDArray[np.bool_]]
+) -> NDArray[np.float32]:
+    """Probabilities (P,) of pixels that are chosen (H, W) of pictures (H, W, 3), the mean over models."""
+    found = []
+    for pixels, here in zip(pictures, chosen, strict=True):
+        windows, (height, width) = whole(pixels)[None], pixels.shape[:2]
+        mean = np.mean([model.probabilities(windows)[0] for model in models], axis=0)
+        found.append(mean[:height, :width][here])
+    return np.asarray(np.concatenate(found), np.float32)
