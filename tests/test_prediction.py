@@ -348,16 +348,14 @@ def test_an_inverse_is_familiar_only_where_it_is_known_and_much_nearer(found, in
 class FindsDark:
     """Finds what is dark in bright surroundings, and in dark ones a few bits of this and that."""
 
-    def __init__(self, *, few=None):
+    def __init__(self, *, few=np.inf):
         self.few = few
 
     def probabilities(self, windows):
         dark = windows[..., 0] < 100
         bits = np.zeros(dark.shape, bool)
         bits[:, ::8, ::3] = True
-        bits &= bits.reshape(len(bits), -1).cumsum(axis=1).reshape(bits.shape) <= (
-            bits.size if self.few is None else self.few
-        )
+        bits &= bits.reshape(len(bits), -1).cumsum(axis=1).reshape(bits.shape) <= self.few
         return np.where(dark if windows.mean() > 128 else bits, 0.9, 0.1).astype(np.float32)
 
 
@@ -382,10 +380,8 @@ def nearly_gray():
         (blobs(), False),
         (nearly_gray(), True),
         (np.stack([255 - blobs(), 250 - blobs(), 235 - blobs()]), False),  # colours tell nothing
-        (
-            np.tile(np.arange(128, dtype=np.uint8), (96, 1)),
-            False,
-        ),  # as dark as bright: bits both ways
+        # as dark as bright: bits both ways
+        (np.tile(np.arange(128, dtype=np.uint8), (96, 1)), False),
         (np.tile(255 - blobs(), (6, 6)), True),  # of several windows
     ],
     ids=["inverse", "as it is", "nearly gray", "coloured", "no pores", "large"],
@@ -433,11 +429,8 @@ def test_the_inverse_is_to_be_decidedly_clearer(tmp_path, monkeypatch, gain, inv
         (Likeness(0.020, 0.005), False, Seen(True, False, "its inverse looks like")),
         (Likeness(0.020, 0.019), False, Seen(False, strange=True)),
         (Likeness(0.020, 0.019), True, Seen(True, True, "its pores are clearer")),
-        (
-            Likeness(0.050, 0.010),
-            True,
-            Seen(True, True, "its pores are clearer"),
-        ),  # nearer, strange
+        # much nearer, and strange all the same
+        (Likeness(0.050, 0.010), True, Seen(True, True, "its pores are clearer")),
         (Likeness(0.008, 0.007), False, Seen(False, strange=True)),
         (Likeness(0.008, 0.007), True, Seen(True, False, "its pores are clearer")),  # hardly nearer
     ],
