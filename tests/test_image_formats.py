@@ -9,7 +9,7 @@ import pytest
 import rasterio
 import tifffile
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy import ndimage
 
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images import scale
@@ -334,7 +334,7 @@ def _blob(pixels, value, wide, high, noise=0.0):
 
 def _bubbles(seed, porosity, value):
     """Saturated pores of a smooth random field."""
-    field = gaussian_filter(np.random.default_rng(seed).normal(size=(500, 600)), 20)
+    field = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(500, 600)), 20)
     surface = specimen(500, 600, seed)
     surface[field > np.quantile(field, 1 - porosity)] = value
     return surface
@@ -348,7 +348,7 @@ NO_FRAME = {
        if wide < 1 or noise},
     **{f"pores of {value}, {porosity}, seed {seed}": lambda s=seed, p=porosity, v=value: _bubbles(s, p, v)
        for seed in range(6) for porosity in (0.25, 0.45) for value in (0, 255)},
-    "bright pores on black": lambda: np.where(gaussian_filter(np.random.default_rng(0).normal(size=(300, 400)), 9) > 0.03, specimen(300, 400), 0).astype(np.uint8),
+    "bright pores on black": lambda: np.where(ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(300, 400)), 9) > 0.03, specimen(300, 400), 0).astype(np.uint8),
 }  # fmt: skip
 
 
@@ -395,6 +395,46 @@ def test_what_is_outside_a_round_field_of_view_is_no_specimen_but_an_open_pore_i
     assert "outside the field of view" in tags["FRAME"]
     assert (valid != inside).mean() < 0.002
     assert valid[middle, side // 10 : side // 4].all()
+
+
+def core_in_air(side, dtype, noise):
+    """A bright round core with dark pores, one of them open, in air that is as dark as they are; and where it is."""
+    draw = np.random.default_rng(1)
+    rows, cols = np.mgrid[:side, :side] - side / 2 + 0.5
+    inside = np.hypot(rows, cols) < 0.46 * side
+    pixels = np.where(inside, 0.6 + 0.1 * np.sin(rows / 9) * np.sin(cols / 7), 0.12)
+    pixels[np.hypot(rows, cols + 0.2 * side) < 0.12 * side] = 0.12  # a pore
+    pixels[side // 2 - 1 : side // 2 + 1, side // 2 :] = 0.12  # a crack that is open to the air
+    pixels = ndimage.gaussian_filter(pixels, 1) + noise * draw.standard_normal(pixels.shape)
+    pixels[side // 30, side // 30] = 1  # a hot pixel
+    return (np.clip(pixels, 0, 1) * np.iinfo(dtype).max).astype(dtype), inside
+
+
+@pytest.mark.parametrize(("side", "dtype", "noise"), [(300, np.uint8, 0.02), (700, np.uint16, 0.06), (2500, np.uint8, 0.04)])  # fmt: skip
+def test_the_air_around_a_core_is_no_specimen(tmp_path, side, dtype, noise):
+    pixels, inside = core_in_air(side, dtype, noise)
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    valid, tags = valid_after(tmp_path / "a.tif", tmp_path)
+    assert "outside the field of view" in tags["FRAME"]
+    within = ndimage.distance_transform_edt(inside) > max(6, 0.006 * side)  # but for its rim
+    assert valid[within].all()
+    assert not valid[~inside].any()
+    assert valid_after(tmp_path / "a.tif", tmp_path, border="none")[0].all()
+
+
+@pytest.mark.parametrize("kind", ["vignette", "pore", "grain", "part"])
+def test_what_only_looks_like_air_stays_specimen(tmp_path, kind):
+    side, draw = 400, np.random.default_rng(1)
+    rows, cols = np.mgrid[:side, :side] / side - 0.5
+    away = np.hypot(rows, cols)
+    pixels = {
+        "vignette": 0.8 - 1.0 * away**2,  # light falls off to the corners
+        "pore": np.where(away < 0.44, 0.1, 0.6),  # dark, in a bright matrix
+        "grain": np.where(away < 0.36, 0.7, 0.2),  # bright, in a dark matrix
+        "part": np.where(rows < 0.1, 0.6, 0.1),  # one side of the picture is dark
+    }[kind] + 0.01 * draw.standard_normal((side, side))
+    Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    assert valid_after(tmp_path / "a.png", tmp_path)[0].all()
 
 
 def test_levels_leave_the_data_bar_out(tmp_path):

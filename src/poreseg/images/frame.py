@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.morphology import convex_hull_image
+from skimage.morphology import convex_hull_image, remove_small_holes
 
 from poreseg.images.source import Picture, Source
 from poreseg.images.windows import Window
@@ -22,6 +22,12 @@ CORNERS = 3  # of one value, so that a pore in one corner is no border
 SHARE = (0.02, 0.6)  # of the image lies outside a field of view; more is not masked unasked
 CONVEX = 0.97  # of its hull, a field of view; what pores at the border leave is not so
 OPENING = 0.01  # of the overview's side: narrower than this, what is open to the outside is a pore
+SMOOTH = 2.0  # px, over which air is looked at, whose noise hides its level
+NOISE = 6.0  # deviations that smoothed air stays below
+SPECK = 60  # px, at most, of what is bright in the air: a hot pixel, smoothed
+PATCH = 0.04  # of the side, from each corner: air, where there is any
+SPAN = 0.8  # of height and width, at least, that a specimen in air fills
+RISE = 0.5  # of the way from air to specimen that its edge makes at once; a vignette does not
 
 
 @dataclass(frozen=True)
@@ -78,9 +84,11 @@ class Frame:
             (rows >= top) & (rows < source.height - bottom),
             (cols >= left) & (cols < source.width - right),
         )
-        if self.outside is not None and self.fill is not None:
+        if self.outside is not None:
             near = self.outside[np.ix_(rows // self.step, cols // self.step)]
-            inside &= ~(near & (bands == self.fill[:, None, None]).all(axis=0))
+            if self.fill is not None:
+                near &= (bands == self.fill[:, None, None]).all(axis=0)
+            inside &= ~near
         return inside
 
     def within(self, window: Window, picture: Picture, source: Source) -> NDArray[np.bool_]:
@@ -141,6 +149,9 @@ def find_frame(
         fill = bands[:, 0, 0] if outside[0, 0] else bands[:, -1, -1]
         near = np.pad(ndimage.binary_dilation(outside), ((0, len(view.valid) - kept), (0, 0)))
         return Frame(rows, bar_from, outside=near, fill=fill, step=view.step)
+    if not any((top, bottom, left, right)) and (air := _air(bands)) is not None:
+        air = np.pad(air, ((0, len(view.valid) - kept), (0, 0)))
+        return Frame(rows, bar_from, outside=air, step=view.step)
     if rows and bottom:  # a line between specimen and bar is the bar's
         rows, bottom = rows + bottom * view.step, 0
     return Frame(
@@ -213,14 +224,44 @@ def _run(flags: NDArray[np.bool_]) -> int:
 
 
 def _outside(bands: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """What lies outside a round or turned field of view: one value that fills the corners.
+    """What lies outside a round or turned field of view: one value that fills the corners."""
+    corners = [bands[:, row, col] for row in (0, -1) for col in (0, -1)]
+    fill = max(corners, key=lambda value: sum(bool((value == c).all()) for c in corners))
+    return _around((bands == fill[:, None, None]).all(axis=0))
+
+
+def _air(bands: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """What lies outside a specimen that a scan shows whole, as a core: dark, and nothing but noise."""
+    gray = ndimage.gaussian_filter(np.nan_to_num(bands.astype(np.float32)).mean(axis=0), SMOOTH)
+    side = max(8, round(PATCH * max(gray.shape)))
+    if min(gray.shape) < 8 * side:  # no corners to speak of
+        return None
+    patches = [
+        gray[rows, cols]
+        for rows in (np.s_[:side], np.s_[-side:])
+        for cols in (np.s_[:side], np.s_[-side:])
+    ]
+    darkest = sorted(patches, key=np.median)[:CORNERS]
+    level, noise = np.median(darkest), np.std(darkest)
+    dark = remove_small_holes(gray <= level + NOISE * noise, max_size=SPECK)
+    found = _around(dark)
+    if found is None:
+        return None
+    half = level + RISE * (np.median(gray[~found]) - level)  # where the specimen's edge is
+    grown = ndimage.binary_dilation(found, iterations=round(3 * SMOOTH), mask=gray < half)
+    air = ndimage.binary_dilation(grown, iterations=2)  # what is half air, half specimen is no pore
+    rim = ndimage.binary_dilation(air, iterations=2) & ~air
+    spans = [np.ptp(np.flatnonzero((~air).any(axis=axis))) + 1 for axis in (1, 0)]
+    whole = all(span >= SPAN * length for span, length in zip(spans, gray.shape, strict=True))
+    return air if whole and np.median(gray[rim]) >= half else None
+
+
+def _around(same: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Of pixels that are alike, those that fill the corners around a field of view.
 
     Pores that are open to it are narrower than the opening and stay; a pore in a corner does
     not reach three of them.
     """
-    corners = [bands[:, row, col] for row in (0, -1) for col in (0, -1)]
-    fill = max(corners, key=lambda value: sum(bool((value == c).all()) for c in corners))
-    same = (bands == fill[:, None, None]).all(axis=0)
     radius = max(2, round(OPENING * max(same.shape)))
     depth = ndimage.distance_transform_edt(np.pad(same, radius, mode="edge"))
     opened = (
