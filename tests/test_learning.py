@@ -22,6 +22,7 @@ from skimage.transform import resize
 from timm.layers import Conv2dSame
 
 from poreseg.drawn.anything import draw_anything
+from poreseg.drawn.fields import grains, packing
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.files import read_json, write_json
 from poreseg.images.raster import keep_open, open_raster, write_raster
@@ -793,6 +794,17 @@ def test_drawn_pores_can_be_seen():
     assert 0.02 < np.mean(porosity) < 0.3
     assert np.median(apart) > 0.2
     assert np.quantile(apart, 0.1) > 0.05
+
+
+def test_packed_grains_have_their_pores_between_them():
+    draw = np.random.default_rng(1)
+    cell, edge = fabric = grains(draw, (300, 240), 40)
+    pore = packing(draw, fabric, 0.2)
+    assert pore.shape == cell.shape
+    assert pore.mean() == pytest.approx(0.2, abs=0.03)
+    inner = edge > 20  # half way to the middle of a grain
+    assert pore[~inner].mean() > 3 * pore[inner].mean()
+    assert len(np.unique(cell[pore])) > 0.5 * len(np.unique(cell))  # around most of them
 
 
 class Numbers:

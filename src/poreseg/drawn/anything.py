@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from poreseg.drawn import fields
 from poreseg.drawn.fields import (
+    Fabric,
     Field,
     Mask,
     Shape,
@@ -31,7 +32,8 @@ Draw = np.random.Generator
 FORMS: tuple[Callable[[Draw, Shape, float, float], Mask], ...] = (
     fields.patches, fields.ellipses, fields.bubbles, fields.gaps, fields.cracks,
 )  # fmt: skip
-KINDS, SHARES = ("dark", "dyed", "bright"), (0.66, 0.24, 0.1)  # of pores
+GRAINY, PACKED = 0.7, 0.3  # of the specimens show grains, have their pores between grains
+KINDS, SHARES = ("dark", "dyed", "bright"), (0.62, 0.28, 0.1)  # of pores
 LEAST_CONTRAST = 0.15  # of dark pores to the matrix; below it nobody would outline them
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5  # of gray levels, that become black and white
 
@@ -39,14 +41,18 @@ LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5  # of gray levels, that become black
 def draw_anything(draw: Draw, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """An image (S, S, 3) between its own black and white, and its exact label (S, S)."""
     shape = (side, side)
-    pore = _pores(draw, shape)
-    image, tone = _matrix(draw, shape)
     kind = KINDS[draw.choice(len(KINDS), p=SHARES)]
+    fabric = grains(draw, shape, _log_uniform(draw, 10, 80)) if draw.random() < GRAINY else None
+    if fabric and draw.random() < PACKED / GRAINY:
+        pore = fields.packing(draw, fabric, _log_uniform(draw, 0.05, 0.45))
+    else:
+        pore = _pores(draw, shape)
+    image, tone = _matrix(draw, shape, fabric, kind)
     image = _distractors(draw, image, tone, pore, kind)
     image = _fill(draw, image, tone, pore, kind)
     if draw.random() < 0.12:
         image, pore = _beside_the_specimen(draw, image, pore)
-    image = _seen(draw, image)
+    image = _seen(draw, image, kind)
     return _stretched(image), pore.astype(np.uint8)
 
 
@@ -61,7 +67,7 @@ def _pores(draw: Draw, shape: Shape) -> Mask:
     return pore
 
 
-def _matrix(draw: Draw, shape: Shape) -> tuple[Picture, Colour]:
+def _matrix(draw: Draw, shape: Shape, fabric: Fabric | None, kind: str) -> tuple[Picture, Colour]:
     """The solid: grains, a grown texture or layers, gray or coloured; and its mean colour (3)."""
     tone = np.full(3, draw.uniform(0.35, 0.9))
     colourful = draw.random() < 0.5
@@ -70,13 +76,15 @@ def _matrix(draw: Draw, shape: Shape) -> tuple[Picture, Colour]:
     tone = tone.astype(np.float32)
     contrast = _log_uniform(draw, 0.02, 0.2)
     image = np.broadcast_to(tone, (*shape, 3))
-    if draw.random() < 0.6:
-        cell, edge = grains(draw, shape, _log_uniform(draw, 10, 70))
+    if fabric:
+        cell, edge = fabric
         number = int(cell.max()) + 1
         tones = draw.normal(0, contrast, (number, 1)) * np.ones(3)
         if colourful:
             tones += draw.normal(0, contrast / 3, (number, 3))
         image = image + tones.astype(np.float32)[cell]
+        if draw.random() < 0.5:
+            image = _other_minerals(draw, image, tone, cell, kind)
         if draw.random() < 0.5:  # seams between grains, dark or bright
             seam = np.exp(-edge / draw.uniform(0.7, 3))
             image = image + _either(draw, -1, 1, 0.25) * draw.uniform(0.05, 0.25) * seam[..., None]
@@ -85,6 +93,20 @@ def _matrix(draw: Draw, shape: Shape) -> tuple[Picture, Colour]:
     for scale in (_log_uniform(draw, 1.5, 6), _log_uniform(draw, 6, 50)):
         image = image + contrast * draw.uniform(0.1, 0.8) * smooth_noise(draw, shape, scale)[..., None]  # fmt: skip
     return image, tone
+
+
+def _other_minerals(
+    draw: Draw, image: Picture, tone: Colour, cell: NDArray[np.int32], kind: str
+) -> Picture:
+    """Some grains of another texture, browner than most and darker, but hardly as dark as dark pores."""
+    number = int(cell.max()) + 1
+    other = (draw.random(number) < draw.uniform(0.03, 0.3)).astype(np.float32)
+    brown = np.sort(draw.normal(0, 0.12, (number, 3)))[:, ::-1]  # rust and mica lack blue
+    tint = draw.uniform(0.6 if kind == "dark" else 0.15, 1.1, (number, 1)) + brown
+    texture = draw.uniform(0, 0.15) * smooth_noise(draw, cell.shape, _log_uniform(draw, 1.5, 6))
+    share = other * draw.uniform(0.6, 1, number).astype(np.float32)
+    seen = (tone * tint).astype(np.float32)[cell] + texture[..., None]
+    return np.asarray(image + share[cell][..., None] * (seen - image))
 
 
 def _distractors(draw: Draw, image: Picture, tone: Colour, pore: Mask, kind: str) -> Picture:
@@ -144,10 +166,11 @@ def _glints(draw: Draw, shape: Shape) -> Picture:
 
 
 def _dye(draw: Draw) -> Colour:
-    """A saturated colour."""
+    """A colour, from strong to hardly more than gray."""
     colour = draw.uniform(0, 0.45, 3)
     strong = draw.permutation(3)[: draw.integers(1, 3)]
     colour[strong] = draw.uniform(0.55, 1.0, len(strong))
+    colour += draw.uniform(0, 0.6) * (colour.mean() - colour)
     return np.asarray(colour * draw.uniform(0.6, 1.0), np.float32)
 
 
@@ -163,7 +186,7 @@ def _beside_the_specimen(draw: Draw, image: Picture, pore: Mask) -> tuple[Pictur
     return _over(image, ground, beyond, 1.0), pore & ~beyond
 
 
-def _seen(draw: Draw, image: Picture) -> Picture:
+def _seen(draw: Draw, image: Picture, kind: str) -> Picture:
     """What optics and detector add: uneven light, rings, blur, noise, dropped colour."""
     shape = image.shape[:2]
     light = smooth_noise(draw, shape, max(shape) / 3)
@@ -176,7 +199,7 @@ def _seen(draw: Draw, image: Picture) -> Picture:
         centre = draw.uniform(-0.5, 1.5, 2) * shape
         radius = np.hypot(rows - centre[0], cols - centre[1]).astype(int)
         image = image + draw.normal(0, 0.03, radius.max() + 1)[radius][..., None]
-    if draw.random() < 0.5:
+    if draw.random() < (0.15 if kind == "dyed" else 0.5):
         image = np.broadcast_to(image.mean(axis=-1, keepdims=True), image.shape)
     image = blur(image, draw.uniform(0.1, 1.5))
     grain = draw.standard_normal((*shape, 3 if draw.random() < 0.3 else 1), dtype=np.float32)

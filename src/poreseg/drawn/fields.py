@@ -8,6 +8,7 @@ from skimage.morphology import remove_small_holes, remove_small_objects
 Field = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Shape = tuple[int, int]  # H, W
+Fabric = tuple[NDArray[np.int32], Field]  # see `grains`
 FINE = 4  # bits after the point of what OpenCV draws
 EDGE = cv2.BORDER_REPLICATE
 
@@ -100,9 +101,19 @@ def cracks(draw: np.random.Generator, shape: Shape, porosity: float, scale: floa
     return clean(pore > 0, scale / 2)
 
 
-def grains(
-    draw: np.random.Generator, shape: Shape, scale: float
-) -> tuple[NDArray[np.int32], Field]:
+def packing(draw: np.random.Generator, fabric: Fabric, porosity: float) -> Mask:
+    """Pores between the grains of a fabric: some touch, some stand apart, some are missing."""
+    cell, edge = fabric
+    number = int(cell.max()) + 1
+    scale = np.sqrt(cell.size / number)
+    apart = draw.normal(0, 0.3, number).astype(np.float32)
+    missing = draw.random(number) < draw.uniform(0, 0.15)
+    field = np.where(missing[cell], np.float32(1), apart[cell] - edge / edge.mean())
+    field = blur(field, scale / 12) + 0.3 * smooth_noise(draw, cell.shape, scale / 2)
+    return clean(top_share(field, porosity), scale / 4)
+
+
+def grains(draw: np.random.Generator, shape: Shape, scale: float) -> Fabric:
     """A grain fabric: Voronoi cell (H, W) of each pixel, and how far it is from the next cell, px.
 
     The distance is twice that to the border between the two, as between their seeds.
