@@ -31,7 +31,7 @@ from poreseg.learning.model import Model, build_network, load_model, save_model
 from poreseg.prediction import polarity, refine
 from poreseg.prediction.engine import Graph, load
 from poreseg.prediction.likeness import Likeness, likeness, unlike
-from poreseg.prediction.polarity import CLEARER, Seen, clearer_inverted, how_seen
+from poreseg.prediction.polarity import CLEAR, CLEARER, Seen, clearer_inverted, how_seen
 from poreseg.prediction.predict import predict, predict_with, to_refine
 from poreseg.prediction.segment import segment
 
@@ -409,12 +409,16 @@ def test_what_is_no_specimen_has_no_say_in_polarity(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gain", "inverted"), [(CLEARER - 0.02, False), (CLEARER + 0.02, True), (-0.5, False)]
-)
-def test_the_inverse_is_to_be_decidedly_clearer(tmp_path, monkeypatch, gain, inverted):
+    ("as_it_is", "inverse", "inverted"),
+    [
+        (0.5, 0.48 + CLEARER, False), (0.5, 0.52 + CLEARER, True), (0.5, 0.1, False),
+        (CLEAR - 0.02, CLEAR + CLEARER, True), (CLEAR, 1.0, False),  # clear either way
+    ],
+)  # fmt: skip
+def test_the_inverse_is_to_be_decidedly_clearer(tmp_path, monkeypatch, as_it_is, inverse, inverted):
     def learn(seen, pore, threshold):
         bits = (pore >= threshold).mean() < 0.1  # which are found as it is
-        return None, 0.5 if bits else 0.5 + gain
+        return None, as_it_is if bits else inverse
 
     monkeypatch.setattr(polarity, "learn", learn)
     ingest_array(tmp_path / "r.tif", 255 - blobs())

@@ -15,6 +15,7 @@ from poreseg.prediction.likeness import likeness
 from poreseg.prediction.refine import PIXELS, filtered, learn
 
 CLEARER = 0.1  # IoU by which the inverse is to be better (docs/accuracy.md)
+CLEAR = 0.75  # IoU from which pores are clear enough as they are
 LEAST = 0.005  # of the pixels that are found: fewer say nothing about the rest
 COLOURED = 8  # levels between channels that are a colour, not the noise of a camera
 MARKS = 0.01  # of the pixels that may have one, in a gray image
@@ -57,7 +58,8 @@ def clearer_inverted(models: Sequence[Predictor], path: Path | str) -> bool:
     Pores that are seen the right way have a shade of their own, so that a model of shades finds
     the same ones; seen the wrong way they are bits of this and that. A raster with colours stays
     as it is: the complement of a dye is a dye as well. So does one in which hardly anything is
-    found: it may have no pores.
+    found: it may have no pores. And one whose pores are clear as they are: in some images bright
+    grains are as clear as dark pores.
     """
     random = np.random.default_rng(0)
     with open_raster(path) as raster:
@@ -73,9 +75,12 @@ def clearer_inverted(models: Sequence[Predictor], path: Path | str) -> bool:
         as_it_is = _found(models, pictures, chosen)
         if np.count_nonzero(as_it_is >= THRESHOLD) <= LEAST * as_it_is.size:
             return False
+        looks = np.concatenate([filtered(pixels)[here] for pixels, here in zip(pictures, chosen, strict=True)])  # fmt: skip
+        _, one = learn(looks, as_it_is, THRESHOLD)
+        if one >= CLEAR:
+            return False
         inverse = _found(models, [raster.rgb8(window, inverse=True) for window in windows], chosen)
-    looks = np.concatenate([filtered(pixels)[here] for pixels, here in zip(pictures, chosen, strict=True)])  # fmt: skip
-    one, other = (learn(looks, found, THRESHOLD)[1] for found in (as_it_is, inverse))
+    _, other = learn(looks, inverse, THRESHOLD)
     return other - one > CLEARER
 
 
