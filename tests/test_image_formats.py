@@ -397,42 +397,68 @@ def test_what_is_outside_a_round_field_of_view_is_no_specimen_but_an_open_pore_i
     assert valid[middle, side // 10 : side // 4].all()
 
 
-def core_in_air(side, dtype, noise):
+def core_in_air(side, dtype, noise, air):
     """A bright round core with dark pores, one of them open, in air that is as dark as they are; and where it is."""
     draw = np.random.default_rng(1)
     rows, cols = np.mgrid[:side, :side] - side / 2 + 0.5
     inside = np.hypot(rows, cols) < 0.46 * side
-    pixels = np.where(inside, 0.6 + 0.1 * np.sin(rows / 9) * np.sin(cols / 7), 0.12)
-    pixels[np.hypot(rows, cols + 0.2 * side) < 0.12 * side] = 0.12  # a pore
-    pixels[side // 2 - 1 : side // 2 + 1, side // 2 :] = 0.12  # a crack that is open to the air
+    pixels = np.where(inside, 0.6 + 0.1 * np.sin(rows / 9) * np.sin(cols / 7), air)
+    pixels[np.hypot(rows, cols + 0.2 * side) < 0.12 * side] = air  # a pore
+    pixels[side // 2 - 1 : side // 2 + 1, side // 2 :] = air  # a crack that is open to the air
     pixels = ndimage.gaussian_filter(pixels, 1) + noise * draw.standard_normal(pixels.shape)
-    pixels[side // 30, side // 30] = 1  # a hot pixel
+    pixels[2 * (side // 60), 2 * (side // 60)] = 1  # a hot pixel, where an overview looks too
     return (np.clip(pixels, 0, 1) * np.iinfo(dtype).max).astype(dtype), inside
 
 
-@pytest.mark.parametrize(("side", "dtype", "noise"), [(300, np.uint8, 0.02), (700, np.uint16, 0.06), (2500, np.uint8, 0.04)])  # fmt: skip
-def test_the_air_around_a_core_is_no_specimen(tmp_path, side, dtype, noise):
-    pixels, inside = core_in_air(side, dtype, noise)
+@pytest.mark.parametrize(
+    ("side", "dtype", "noise", "air", "beside"),
+    [
+        (300, np.uint8, 0.02, 0.12, ""), (700, np.uint16, 0.06, 0.12, ""), (2500, np.uint8, 0.04, 0.12, ""),
+        (400, np.uint8, 0.03, -0.085, ""),  # cut off at black
+        (400, np.uint16, 0.002, 0.12, ""),  # hardly any noise
+        (400, np.uint8, 0.03, 0.12, "colour"), (400, np.uint8, 0.03, 0.12, "bar"), (400, np.uint8, 0.03, 0.12, "line"),
+    ],
+)  # fmt: skip
+def test_the_air_around_a_core_is_no_specimen(tmp_path, side, dtype, noise, air, beside):
+    pixels, inside = core_in_air(side, dtype, noise, air)
+    if beside == "line":
+        pixels[:, 0] = 200
+    elif beside == "bar":
+        pixels, inside = np.vstack([pixels, bar(side, 40)]), np.pad(inside, ((0, 40), (0, 0)))
+    elif beside == "colour":
+        pixels = np.dstack([pixels // 2, pixels, pixels])
     Image.fromarray(pixels).save(tmp_path / "a.tif")
     valid, tags = valid_after(tmp_path / "a.tif", tmp_path)
-    assert "outside the field of view" in tags["FRAME"]
+    assert "air around the specimen" in tags["FRAME"]
     within = ndimage.distance_transform_edt(inside) > max(6, 0.006 * side)  # but for its rim
     assert valid[within].all()
     assert not valid[~inside].any()
-    assert valid_after(tmp_path / "a.tif", tmp_path, border="none")[0].all()
+    assert valid_after(tmp_path / "a.tif", tmp_path, border="none", data_bar="none")[0].all()
 
 
-@pytest.mark.parametrize("kind", ["vignette", "pore", "grain", "part"])
+@pytest.mark.parametrize("kind", ["pore", "grain", "part"])
 def test_what_only_looks_like_air_stays_specimen(tmp_path, kind):
-    side, draw = 400, np.random.default_rng(1)
+    side = 400
     rows, cols = np.mgrid[:side, :side] / side - 0.5
     away = np.hypot(rows, cols)
     pixels = {
-        "vignette": 0.8 - 1.0 * away**2,  # light falls off to the corners
         "pore": np.where(away < 0.44, 0.1, 0.6),  # dark, in a bright matrix
         "grain": np.where(away < 0.36, 0.7, 0.2),  # bright, in a dark matrix
         "part": np.where(rows < 0.1, 0.6, 0.1),  # one side of the picture is dark
-    }[kind] + 0.01 * draw.standard_normal((side, side))
+    }[kind]
+    pixels = pixels + 0.01 * np.random.default_rng(1).standard_normal((side, side))
+    Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    assert valid_after(tmp_path / "a.png", tmp_path)[0].all()
+
+
+@pytest.mark.parametrize("side", [100, 400])
+@pytest.mark.parametrize("depth", [0.3, 0.6])
+@pytest.mark.parametrize("power", [2, 4, 6])
+@pytest.mark.parametrize("noise", [0.005, 0.03])
+def test_a_vignette_is_no_air(tmp_path, side, depth, power, noise):
+    rows, cols = np.mgrid[:side, :side] / side - 0.5
+    light = 0.85 - depth * (np.hypot(rows, cols) / np.hypot(0.5, 0.5)) ** power
+    pixels = light + noise * np.random.default_rng(1).standard_normal((side, side))
     Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8)).save(tmp_path / "a.png")
     assert valid_after(tmp_path / "a.png", tmp_path)[0].all()
 

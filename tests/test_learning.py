@@ -796,15 +796,19 @@ def test_drawn_pores_can_be_seen():
     assert np.quantile(apart, 0.1) > 0.05
 
 
-def test_packed_grains_have_their_pores_between_them():
-    draw = np.random.default_rng(1)
-    cell, edge = fabric = grains(draw, (300, 240), 40)
-    pore = packing(draw, fabric, 0.2)
-    assert pore.shape == cell.shape
-    assert pore.mean() == pytest.approx(0.2, abs=0.03)
-    inner = edge > 20  # half way to the middle of a grain
-    assert pore[~inner].mean() > 3 * pore[inner].mean()
-    assert len(np.unique(cell[pore])) > 0.5 * len(np.unique(cell))  # around most of them
+@pytest.mark.parametrize("porosity", [0.1, 0.2, 0.4])
+def test_packed_grains_have_their_pores_between_them(porosity):
+    between, within = [], []
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        cell, edge = fabric = grains(draw, (300, 240), 40)
+        pore = packing(draw, fabric, porosity)
+        assert pore.shape == cell.shape
+        assert pore.mean() == pytest.approx(porosity, abs=0.04)
+        inner = edge > 20  # half way to the middle of a grain
+        between.append(pore[~inner].mean())
+        within.append(pore[inner].mean())
+    assert np.median(between) > 2 * np.median(within)  # some grains are missing
 
 
 class Numbers:

@@ -166,7 +166,7 @@ def _glints(draw: Draw, shape: Shape) -> Picture:
 
 
 def _dye(draw: Draw) -> Colour:
-    """A colour, from strong to hardly more than gray."""
+    """A colour, from strong to pale."""
     colour = draw.uniform(0, 0.45, 3)
     strong = draw.permutation(3)[: draw.integers(1, 3)]
     colour[strong] = draw.uniform(0.55, 1.0, len(strong))

@@ -102,7 +102,10 @@ def cracks(draw: np.random.Generator, shape: Shape, porosity: float, scale: floa
 
 
 def packing(draw: np.random.Generator, fabric: Fabric, porosity: float) -> Mask:
-    """Pores between the grains of a fabric: some touch, some stand apart, some are missing."""
+    """Pores between the grains of a fabric: some touch, some stand apart, some are missing.
+
+    Of a small porosity most may be where grains are missing.
+    """
     cell, edge = fabric
     number = int(cell.max()) + 1
     scale = np.sqrt(cell.size / number)

@@ -24,10 +24,15 @@ CONVEX = 0.97  # of its hull, a field of view; what pores at the border leave is
 OPENING = 0.01  # of the overview's side: narrower than this, what is open to the outside is a pore
 SMOOTH = 2.0  # px, over which air is looked at, whose noise hides its level
 NOISE = 6.0  # deviations that smoothed air stays below
+FAINT = (
+    0.15  # of the way to the specimen: as bright is air where next to nothing of its noise is left
+)
 SPECK = 60  # px, at most, of what is bright in the air: a hot pixel, smoothed
 PATCH = 0.04  # of the side, from each corner: air, where there is any
 SPAN = 0.8  # of height and width, at least, that a specimen in air fills
-RISE = 0.5  # of the way from air to specimen that its edge makes at once; a vignette does not
+RISE = (
+    0.5  # of the way from air to specimen that its edge makes within a few px; a vignette does not
+)
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ class Frame:
     """What of an image is no specimen, and how that was found.
 
     `bar_rows` at the bottom are a data bar; `edges` are uniform borders in px (top, bottom,
-    left, right); `outside` is the overview's part, of value `fill`, that lies outside a round
-    or turned field of view.
+    left, right); `outside` is the overview's part that lies outside a round or turned field of
+    view, where pixels of the value `fill` show nothing, or in air (no `fill`), where none does.
     """
 
     bar_rows: int = 0
@@ -111,7 +116,8 @@ class Frame:
             sides = zip(("top", "bottom", "left", "right"), self.edges, strict=True)
             found.append("border of " + ", ".join(f"{n} px {side}" for side, n in sides if n))
         if self.outside is not None:
-            found.append(f"{self.outside.mean():.0%} outside the field of view")
+            what = "air around the specimen" if self.fill is None else "outside the field of view"
+            found.append(f"{self.outside.mean():.0%} {what}")
         return "; ".join(found)
 
 
@@ -127,7 +133,8 @@ def find_frame(
     data_bar
         "auto" takes the maker's metadata, else what the pixels show; "none" finds no bar.
     border
-        "auto" finds uniform borders and what lies outside a round field of view; or "none".
+        "auto" finds uniform borders, what lies outside a round field of view and the air around
+        a specimen; or "none".
     bar_rows
         Rows at the bottom that are a data bar, as samples.csv says; overrules both.
     """
@@ -149,14 +156,13 @@ def find_frame(
         fill = bands[:, 0, 0] if outside[0, 0] else bands[:, -1, -1]
         near = np.pad(ndimage.binary_dilation(outside), ((0, len(view.valid) - kept), (0, 0)))
         return Frame(rows, bar_from, outside=near, fill=fill, step=view.step)
-    if not any((top, bottom, left, right)) and (air := _air(bands)) is not None:
-        air = np.pad(air, ((0, len(view.valid) - kept), (0, 0)))
-        return Frame(rows, bar_from, outside=air, step=view.step)
+    air = _air(bands[:, *inner]) if view.valid[:kept].all() else None  # else it is told already
+    if air is not None:
+        air = np.pad(air, ((top, len(view.valid) - kept + bottom), (left, right)))
     if rows and bottom:  # a line between specimen and bar is the bar's
         rows, bottom = rows + bottom * view.step, 0
-    return Frame(
-        rows, bar_from, (top * view.step, bottom * view.step, left * view.step, right * view.step)
-    )
+    edges = (top * view.step, bottom * view.step, left * view.step, right * view.step)
+    return Frame(rows, bar_from, edges, air, step=view.step)
 
 
 def _gray8(view: Overview) -> NDArray[np.uint8]:
@@ -243,17 +249,26 @@ def _air(bands: NDArray[Any]) -> NDArray[np.bool_] | None:
     ]
     darkest = sorted(patches, key=np.median)[:CORNERS]
     level, noise = np.median(darkest), np.std(darkest)
-    dark = remove_small_holes(gray <= level + NOISE * noise, max_size=SPECK)
-    found = _around(dark)
+    margin = max(NOISE * noise, FAINT * (np.median(gray) - level))
+    found = _around(remove_small_holes(gray <= level + margin, max_size=SPECK))
     if found is None:
         return None
     half = level + RISE * (np.median(gray[~found]) - level)  # where the specimen's edge is
     grown = ndimage.binary_dilation(found, iterations=round(3 * SMOOTH), mask=gray < half)
     air = ndimage.binary_dilation(grown, iterations=2)  # what is half air, half specimen is no pore
-    rim = ndimage.binary_dilation(air, iterations=2) & ~air
     spans = [np.ptp(np.flatnonzero((~air).any(axis=axis))) + 1 for axis in (1, 0)]
-    whole = all(span >= SPAN * length for span, length in zip(spans, gray.shape, strict=True))
-    return air if whole and np.median(gray[rim]) >= half else None
+    fills = all(span >= SPAN * length for span, length in zip(spans, gray.shape, strict=True))
+    return air if fills and _has_sharp_edge(gray, found, air) else None
+
+
+def _has_sharp_edge(
+    gray: NDArray[np.float32], found: NDArray[np.bool_], air: NDArray[np.bool_]
+) -> bool:
+    """Whether a picture (h, w) rises at once from what was found dark to what lies beyond the air."""
+    rim = ndimage.binary_dilation(air, iterations=2) & ~air
+    shore = found & ~ndimage.binary_erosion(found, iterations=4, border_value=1)
+    rise = np.median(gray[rim]) - np.median(gray[shore])
+    return bool(rise >= RISE * (np.median(gray[~found]) - np.median(gray[found])))
 
 
 def _around(same: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
@@ -262,6 +277,9 @@ def _around(same: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     Pores that are open to it are narrower than the opening and stay; a pore in a corner does
     not reach three of them.
     """
+    corners = same[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if corners.sum() < CORNERS or same.mean() < SHARE[0]:  # nor can a part of it be more
+        return None
     radius = max(2, round(OPENING * max(same.shape)))
     depth = ndimage.distance_transform_edt(np.pad(same, radius, mode="edge"))
     opened = (
