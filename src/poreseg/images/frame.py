@@ -24,15 +24,11 @@ CONVEX = 0.97  # of its hull, a field of view; what pores at the border leave is
 OPENING = 0.01  # of the overview's side: narrower than this, what is open to the outside is a pore
 SMOOTH = 2.0  # px, over which air is looked at, whose noise hides its level
 NOISE = 6.0  # deviations that smoothed air stays below
-FAINT = (
-    0.15  # of the way to the specimen: as bright is air where next to nothing of its noise is left
-)
+FAINT = 0.15  # of the way to the specimen that air may be bright, whatever its noise
 SPECK = 60  # px, at most, of what is bright in the air: a hot pixel, smoothed
 PATCH = 0.04  # of the side, from each corner: air, where there is any
 SPAN = 0.8  # of height and width, at least, that a specimen in air fills
-RISE = (
-    0.5  # of the way from air to specimen that its edge makes within a few px; a vignette does not
-)
+RISE = 0.5  # of the way from air to specimen that an edge makes at once, and a vignette does not
 
 
 @dataclass(frozen=True)
@@ -165,9 +161,14 @@ def find_frame(
     return Frame(rows, bar_from, edges, air, step=view.step)
 
 
+def _gray(bands: NDArray[Any]) -> NDArray[np.float32]:
+    """Brightness (h, w) of bands (C, h, w)."""
+    return np.asarray(np.nan_to_num(bands.astype(np.float32)).mean(axis=0))
+
+
 def _gray8(view: Overview) -> NDArray[np.uint8]:
     """Brightness (h, w), coarse enough that a flat ground is one value."""
-    gray = np.nan_to_num(view.bands.astype(np.float32)).mean(axis=0)
+    gray = _gray(view.bands)
     low, high = gray.min(), gray.max()
     return ((gray - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
 
@@ -238,10 +239,10 @@ def _outside(bands: NDArray[Any]) -> NDArray[np.bool_] | None:
 
 def _air(bands: NDArray[Any]) -> NDArray[np.bool_] | None:
     """What lies outside a specimen that a scan shows whole, as a core: dark, and nothing but noise."""
-    gray = ndimage.gaussian_filter(np.nan_to_num(bands.astype(np.float32)).mean(axis=0), SMOOTH)
-    side = max(8, round(PATCH * max(gray.shape)))
-    if min(gray.shape) < 8 * side:  # no corners to speak of
+    side = max(8, round(PATCH * max(bands.shape[1:])))
+    if min(bands.shape[1:]) < 8 * side:  # no corners to speak of
         return None
+    gray = ndimage.gaussian_filter(_gray(bands), SMOOTH)
     patches = [
         gray[rows, cols]
         for rows in (np.s_[:side], np.s_[-side:])
