@@ -1,6 +1,6 @@
-"""What processors compute slowly in bf16 when a network learns, computed another way.
+"""What processors compute slowly when a network learns, computed another way.
 
-Nothing here changes what a network computes beyond bf16's rounding. What it is worth:
+Nothing here changes what a network computes, beyond rounding. What it is worth:
 benchmarks/precision.py and benchmarks/training.py.
 """
 
@@ -20,14 +20,15 @@ PART = 3  # px, the largest depthwise kernel that oneDNN learns fast in bf16
 
 def speed_up(network: nn.Module, device: torch.device, precision: str) -> None:
     """Change, in place, how a network computes in training, and nothing of what it computes."""
-    if device.type == "cpu" and precision == "bf16-mixed":
-        for part in network.modules():
-            if isinstance(part, nn.Conv2d) and _is_depthwise(part):
-                _mix_in(_Depthwise, part)
-            elif type(part) is UnetDecoderBlock and part.interpolation_mode == "nearest":
-                _mix_in(_Doubling, part)
-            elif isinstance(part, nn.ReLU6):
-                part.inplace = False  # in place it first copies what its gradient needs
+    if device.type != "cpu":
+        return
+    for part in network.modules():
+        if type(part) is UnetDecoderBlock and _is_plain(part):
+            _mix_in(_Doubling, part)
+        elif isinstance(part, nn.ReLU6):
+            part.inplace = False  # in place it first copies what its gradient needs
+        elif precision == "bf16-mixed" and isinstance(part, nn.Conv2d) and _is_depthwise(part):
+            _mix_in(_Depthwise, part)
 
 
 def _mix_in(way: type, part: nn.Module) -> None:
@@ -41,6 +42,12 @@ def _is_depthwise(part: nn.Conv2d) -> bool:
     zeros = part.padding_mode == "zeros" and not isinstance(part.padding, str)
     dense = part.dilation == (1, 1) and min(part.kernel_size) >= PART
     return known and zeros and dense and part.groups == part.in_channels > 1
+
+
+def _is_plain(block: UnetDecoderBlock) -> bool:
+    """Whether a block repeats pixels, and has batch norms in place of biases, and no attention."""
+    plain = block.conv1[0].bias is None and not list(block.attention1.parameters())
+    return plain and block.interpolation_mode == "nearest"
 
 
 class _Depthwise:
@@ -123,7 +130,12 @@ def _backward(
 
 
 class _Doubling:
-    """A block of smp's U-Net decoder; it doubles what is below, and joins what comes from beside."""
+    """A block of smp's U-Net decoder; it doubles what is below, and joins what comes from beside.
+
+    What is below is convolved before it is doubled: of the 3 x 3 pixels that a kernel meets after,
+    no more than 2 x 2 differ, so this is four ninths of the work (a sub-pixel convolution,
+    Shi et al. 2016), and nothing that is doubled or joined is ever written.
+    """
 
     def forward(
         self, below: Tensor, height: int, width: int, skip_connection: Tensor | None = None
@@ -131,20 +143,65 @@ class _Doubling:
         if not self.training or (height, width) != (2 * below.shape[2], 2 * below.shape[3]):  # type: ignore[attr-defined]
             return super().forward(below, height, width, skip_connection)  # type: ignore[misc]
         block: UnetDecoderBlock = self
-        joined: Tensor = _Doubled.apply(below)
-        if skip_connection is not None:
-            joined = block.attention1(torch.cat([joined, skip_connection], dim=1))
-        found: Tensor = block.attention2(block.conv2(block.conv1(joined)))
+        convolve, *rest = block.conv1
+        of_below, of_beside = convolve.weight.split([below.shape[1], convolve.in_channels - below.shape[1]], 1)  # fmt: skip
+        pixels = F.conv2d(below, _by_place(of_below), padding=1)
+        beside = (
+            None if skip_connection is None else F.conv2d(skip_connection, of_beside, padding=1)
+        )
+        found: Tensor = _Interleaved.apply(pixels, beside)
+        for part in (*rest, block.conv2):
+            found = part(found)
         return found
 
 
-class _Doubled(torch.autograd.Function):
-    """Each pixel four times; torch's gradient copies first what has been joined to others."""
+def _by_place(kernel: Tensor) -> Tensor:
+    """Kernels (4 O, I, 2, 2), before doubling, of each of the four pixels; after, all are (O, I, 3, 3)."""
+    by_row = _by_half(kernel, 2)  # place, tap, O, I, column
+    return _by_half(by_row, 4).permute(2, 0, 4, 5, 3, 1).reshape(-1, kernel.shape[1], 2, 2)
+
+
+def _by_half(kernel: Tensor, axis: int) -> Tensor:
+    """Two taps of the first and two of the second of two like pixels, for three; (2, 2, ...)."""
+    before, here, after = kernel.unbind(axis)
+    first, second = (before, here + after), (before + here, after)
+    return torch.stack([torch.stack(first), torch.stack(second)])
+
+
+class _Interleaved(torch.autograd.Function):
+    """What was found for each of the four pixels, in its place, and added to what comes from beside.
+
+    Of the images (N, 4 O, H + 1, W + 1) those of a second pixel begin a row or a column later.
+    """
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor) -> Tensor:
-        return F.interpolate(images, scale_factor=2.0, mode="nearest")
+    def forward(ctx: Any, pixels: Tensor, beside: Tensor | None) -> Tensor:
+        if beside is None:
+            number, fourfold, rows, cols = pixels.shape
+            whole = pixels.new_empty(number, 2 * rows - 2, 2 * cols - 2, fourfold // 4).movedim(
+                3, 1
+            )
+            for to, part in _places(whole, pixels):
+                to.copy_(part)
+            return whole
+        ctx.mark_dirty(beside)
+        for to, part in _places(beside, pixels):
+            to += part
+        return beside
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return F.avg_pool2d(gradient, 2, divisor_override=1)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        number, channels, rows, cols = gradient.shape
+        pixels = gradient.new_zeros(number, rows // 2 + 1, cols // 2 + 1, 4 * channels).movedim(3, 1)  # fmt: skip
+        for part, to in _places(gradient, pixels):
+            to.copy_(part)
+        return pixels, gradient if ctx.needs_input_grad[1] else None
+
+
+def _places(whole: Tensor, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Views (N, O, H, W) of each of the four pixels, in the whole and by themselves."""
+    rows, cols = pixels.shape[2] - 1, pixels.shape[3] - 1
+    return [
+        (whole[:, :, row::2, col::2], one[:, :, row : row + rows, col : col + cols])
+        for one, (row, col) in zip(pixels.chunk(4, 1), product((0, 1), repeat=2), strict=True)
+    ]
