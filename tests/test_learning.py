@@ -39,7 +39,7 @@ from poreseg.learning.calibrate import (
     fit_temperature,
 )  # fmt: skip
 from poreseg.learning.card import THRESHOLD
-from poreseg.learning.dataset import Crops, Drawn, WithDrawn, read_square
+from poreseg.learning.dataset import APART, Crops, Drawn, WithDrawn, read_square
 from poreseg.learning.encoder import PACKAGED, prepare_encoder, read_weights, smp_name
 from poreseg.learning.loop import schedule
 from poreseg.learning.losses import SMOOTH_PX, dice_and_bce
@@ -862,6 +862,30 @@ def test_drawn_pores_are_bright_where_those_of_the_study_are(specimen, pore, mat
     assert not taken._open  # file handles must not be shared with the workers
     dark, found = (Drawn(side=64, seed=1, inverse=way)[0][0] for way in (False, bright))
     assert torch.equal(found, 255 - dark if bright else dark)
+
+
+def test_each_drawn_specimen_comes_twice_and_then_turned(monkeypatch):
+    drawn = []
+
+    def draw_anything(draw, side):
+        drawn.append(draw.integers(2**31))
+        image = np.random.default_rng(drawn[-1]).integers(0, 256, (side, side, 3), np.uint8)
+        return image, image[..., 0]
+
+    monkeypatch.setattr("poreseg.learning.dataset.draw_anything", draw_anything)
+    items = Drawn(side=8, seed=1)
+    both = [[items[index + lap] for index in range(APART)] for lap in (0, APART)]
+    assert len(set(drawn)) == len(drawn) == APART
+    alike = 0
+    for (first, _), (second, label) in zip(*both, strict=True):
+        assert torch.equal(second[0], label)
+        assert torch.equal(first.flatten().sort()[0], second.flatten().sort()[0])
+        alike += torch.equal(first, second)
+    assert 0 < alike < APART / 3  # one of eight ways is not to turn
+    assert not torch.equal(items[2 * APART][0], both[0][0][0])
+    assert len(drawn) == APART + 1
+    other = Drawn(side=8, seed=1)  # a worker, or a training that goes on
+    assert torch.equal(other[APART + 3][0], both[1][3][0])
 
 
 def test_drawn_specimens_are_of_the_size_that_is_asked_for():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import albumentations as A
 import numpy as np
 import pandas as pd
 import torch
@@ -19,7 +20,9 @@ from poreseg.learning.augment import Pipeline
 
 KEPT_OPEN = 200  # files; a process may open about a thousand
 LOOKED_AT = 64  # squares, to see whether pores are bright
+APART = 64  # drawn specimens until one comes again, for which one, two or four workers have kept it
 
+Square = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # image (S, S, 3) and label (S, S)
 Item = tuple[Tensor, Tensor]  # image (3, S, S) and label (S, S), both uint8
 
 
@@ -69,7 +72,7 @@ class Crops(Dataset[Item]):
         image, label = self._pipeline(image, label, int(draw.integers(2**31)))
         return _item(image, label)
 
-    def source(self, draw: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def source(self, draw: np.random.Generator) -> Square:
         """A random square before augmentation: image (S, S, 3), label (S, S)."""
         chances = self._pore if draw.random() < self._pore_share else self._any
         tile = self._tiles.iloc[int(draw.choice(len(chances), p=chances))]
@@ -99,17 +102,30 @@ class Crops(Dataset[Item]):
 
 
 class Drawn(Dataset[Item]):
-    """Drawn specimens without end: the same index, the same specimen, and none twice.
+    """Drawn specimens without end: the same index, the same specimen.
 
+    Each comes twice, the second time turned and `APART` others later, for drawing takes longest.
     `inverse`: with gray levels inverted, so that most pores are bright.
     """
 
     def __init__(self, side: int, seed: int, *, inverse: bool = False) -> None:
         self._side, self._seed, self._inverse = side, seed, inverse
+        self._turn = A.D4(p=1.0)
+        self._kept: dict[int, tuple[int, Square]] = {}  # by each worker for itself
 
     def __getitem__(self, index: int) -> Item:
         """A specimen."""
-        image, label = draw_anything(np.random.default_rng([self._seed, index]), self._side)
+        lap, place = divmod(index, APART)
+        number = lap // 2 * APART + place
+        kept, square = self._kept.get(place, (None, None))
+        if kept != number or square is None:
+            square = draw_anything(np.random.default_rng([self._seed, number]), self._side)
+            self._kept[place] = number, square
+        image, label = square
+        if lap % 2:
+            self._turn.set_random_seed(number)
+            turned = self._turn(image=image, mask=label)
+            image, label = turned["image"], turned["mask"]
         return _item(255 - image if self._inverse else image, label)
 
 
@@ -135,9 +151,7 @@ def by_name(paths: Sequence[Path | str]) -> dict[str, Path]:
     return {Path(path).name.removesuffix(".tif"): Path(path) for path in paths}
 
 
-def read_square(
-    image: Raster, truth: Raster, row: int, col: int, side: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def read_square(image: Raster, truth: Raster, row: int, col: int, side: int) -> Square:
     """Image and label of a square that may reach over the border.
 
     The square moves inward as far as it fits; what is still missing is the image mirrored,
