@@ -32,8 +32,9 @@ Draw = np.random.Generator
 FORMS: tuple[Callable[[Draw, Shape, float, float], Mask], ...] = (
     fields.patches, fields.ellipses, fields.bubbles, fields.gaps, fields.cracks,
 )  # fmt: skip
-GRAINY, PACKED = 0.7, 0.3  # of the specimens show grains, have their pores between grains
-KINDS, SHARES = ("dark", "dyed", "bright"), (0.62, 0.28, 0.1)  # of pores
+GRAINY, PACKED = 0.7, 0.2  # of the specimens show grains, have their pores between grains
+KINDS = ("dark", "dyed", "bright")
+SHARES, OF_PACKED = (0.66, 0.24, 0.1), (0.45, 0.45, 0.1)  # of kinds; packed grains are often dyed
 LEAST_CONTRAST = 0.15  # of dark pores to the matrix; below it nobody would outline them
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5  # of gray levels, that become black and white
 
@@ -41,16 +42,17 @@ LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5  # of gray levels, that become black
 def draw_anything(draw: Draw, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """An image (S, S, 3) between its own black and white, and its exact label (S, S)."""
     shape = (side, side)
-    kind = KINDS[draw.choice(len(KINDS), p=SHARES)]
     fabric = grains(draw, shape, _log_uniform(draw, 10, 80)) if draw.random() < GRAINY else None
-    if fabric and draw.random() < PACKED / GRAINY:
-        pore = fields.packing(draw, fabric, _log_uniform(draw, 0.05, 0.45))
+    packed = fabric if draw.random() < PACKED / GRAINY else None
+    kind = KINDS[draw.choice(len(KINDS), p=OF_PACKED if packed else SHARES)]
+    if packed:
+        pore = fields.packing(draw, packed, _log_uniform(draw, 0.05, 0.45))
     else:
         pore = _pores(draw, shape)
     image, tone = _matrix(draw, shape, fabric, kind)
     image = _distractors(draw, image, tone, pore, kind)
     image = _fill(draw, image, tone, pore, kind)
-    if draw.random() < 0.12:
+    if draw.random() < 0.2:
         image, pore = _beside_the_specimen(draw, image, pore)
     image = _seen(draw, image, kind)
     return _stretched(image), pore.astype(np.uint8)

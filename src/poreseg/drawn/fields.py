@@ -102,15 +102,12 @@ def cracks(draw: np.random.Generator, shape: Shape, porosity: float, scale: floa
 
 
 def packing(draw: np.random.Generator, fabric: Fabric, porosity: float) -> Mask:
-    """Pores between the grains of a fabric: some touch, some stand apart, some are missing.
-
-    Of a small porosity most may be where grains are missing.
-    """
+    """Pores between the grains of a fabric: some touch, some stand apart, a few are missing."""
     cell, edge = fabric
     number = int(cell.max()) + 1
     scale = np.sqrt(cell.size / number)
     apart = draw.normal(0, 0.3, number).astype(np.float32)
-    missing = draw.random(number) < draw.uniform(0, 0.15)
+    missing = draw.random(number) < draw.uniform(0, porosity / 3)
     field = np.where(missing[cell], np.float32(1), apart[cell] - edge / edge.mean())
     field = blur(field, scale / 12) + 0.3 * smooth_noise(draw, cell.shape, scale / 2)
     return clean(top_share(field, porosity), scale / 4)
