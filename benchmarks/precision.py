@@ -21,6 +21,7 @@ CPU = torch.device("cpu")
 WAYS = {  # name: precision, channels last, sped up as training is
     "fp32, channels first": ("32-true", False, False),
     "fp32, channels last": ("32-true", True, False),
+    "fp32, channels last, sped up": ("32-true", True, True),
     "bf16, channels first": ("bf16-mixed", False, False),
     "bf16, channels last": ("bf16-mixed", True, False),
     "bf16, channels last, sped up": ("bf16-mixed", True, True),
