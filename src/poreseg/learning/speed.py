@@ -45,9 +45,8 @@ def _is_depthwise(part: nn.Conv2d) -> bool:
 
 
 def _is_plain(block: UnetDecoderBlock) -> bool:
-    """Whether a block repeats pixels, and has batch norms in place of biases, and no attention."""
-    plain = block.conv1[0].bias is None and not list(block.attention1.parameters())
-    return plain and block.interpolation_mode == "nearest"
+    """Whether a block doubles by repeating pixels, and attends to nothing."""
+    return block.interpolation_mode == "nearest" and not list(block.attention1.parameters())
 
 
 class _Depthwise:
@@ -132,9 +131,8 @@ def _backward(
 class _Doubling:
     """A block of smp's U-Net decoder; it doubles what is below, and joins what comes from beside.
 
-    What is below is convolved before it is doubled: of the 3 x 3 pixels that a kernel meets after,
-    no more than 2 x 2 differ, so this is four ninths of the work (a sub-pixel convolution,
-    Shi et al. 2016), and nothing that is doubled or joined is ever written.
+    Doubling and then convolving 3 x 3 pixels is one transposed convolution: of the nine no more than
+    four differ. So what is below takes four ninths of the work, and nothing doubled or joined is written.
     """
 
     def forward(
@@ -144,64 +142,14 @@ class _Doubling:
             return super().forward(below, height, width, skip_connection)  # type: ignore[misc]
         block: UnetDecoderBlock = self
         convolve, *rest = block.conv1
-        of_below, of_beside = convolve.weight.split([below.shape[1], convolve.in_channels - below.shape[1]], 1)  # fmt: skip
-        pixels = F.conv2d(below, _by_place(of_below), padding=1)
-        beside = (
-            None if skip_connection is None else F.conv2d(skip_connection, of_beside, padding=1)
-        )
-        found: Tensor = _Interleaved.apply(pixels, beside)
+        of_below, of_beside = convolve.weight.tensor_split([below.shape[1]], 1)
+        spread = F.pad(of_below.flip(2, 3), (1, 1, 1, 1))
+        spread = F.avg_pool2d(
+            spread, 2, 1, divisor_override=1
+        )  # each weight to two rows, two columns
+        found = F.conv_transpose2d(below, spread.transpose(0, 1), convolve.bias, 2, 1)
+        if skip_connection is not None:
+            found += F.conv2d(skip_connection, of_beside, padding=1)
         for part in (*rest, block.conv2):
             found = part(found)
         return found
-
-
-def _by_place(kernel: Tensor) -> Tensor:
-    """Kernels (4 O, I, 2, 2), before doubling, of each of the four pixels; after, all are (O, I, 3, 3)."""
-    by_row = _by_half(kernel, 2)  # place, tap, O, I, column
-    return _by_half(by_row, 4).permute(2, 0, 4, 5, 3, 1).reshape(-1, kernel.shape[1], 2, 2)
-
-
-def _by_half(kernel: Tensor, axis: int) -> Tensor:
-    """Two taps of the first and two of the second of two like pixels, for three; (2, 2, ...)."""
-    before, here, after = kernel.unbind(axis)
-    first, second = (before, here + after), (before + here, after)
-    return torch.stack([torch.stack(first), torch.stack(second)])
-
-
-class _Interleaved(torch.autograd.Function):
-    """What was found for each of the four pixels, in its place, and added to what comes from beside.
-
-    Of the images (N, 4 O, H + 1, W + 1) those of a second pixel begin a row or a column later.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, pixels: Tensor, beside: Tensor | None) -> Tensor:
-        if beside is None:
-            number, fourfold, rows, cols = pixels.shape
-            whole = pixels.new_empty(number, 2 * rows - 2, 2 * cols - 2, fourfold // 4).movedim(
-                3, 1
-            )
-            for to, part in _places(whole, pixels):
-                to.copy_(part)
-            return whole
-        ctx.mark_dirty(beside)
-        for to, part in _places(beside, pixels):
-            to += part
-        return beside
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-        number, channels, rows, cols = gradient.shape
-        pixels = gradient.new_zeros(number, rows // 2 + 1, cols // 2 + 1, 4 * channels).movedim(3, 1)  # fmt: skip
-        for part, to in _places(gradient, pixels):
-            to.copy_(part)
-        return pixels, gradient if ctx.needs_input_grad[1] else None
-
-
-def _places(whole: Tensor, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Views (N, O, H, W) of each of the four pixels, in the whole and by themselves."""
-    rows, cols = pixels.shape[2] - 1, pixels.shape[3] - 1
-    return [
-        (whole[:, :, row::2, col::2], one[:, :, row : row + rows, col : col + cols])
-        for one, (row, col) in zip(pixels.chunk(4, 1), product((0, 1), repeat=2), strict=True)
-    ]
