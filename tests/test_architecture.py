@@ -53,6 +53,13 @@ def test_a_module_imports_only_what_stands_before_it(name):
     assert not later
 
 
+def test_one_module_knows_albumentations():
+    """It keeps it from asking the network for news, which it does when it is imported."""
+    knows = re.compile(r"^(import|from) albumentations\b", re.MULTILINE)
+    found = [module(path) for path in PACKAGE.rglob("*.py") if knows.search(path.read_text())]
+    assert found == ["learning.augment"]
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
 def test_scripts_are_plugs(path):
     tree = ast.parse(path.read_text())

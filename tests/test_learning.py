@@ -39,7 +39,7 @@ from poreseg.learning.calibrate import (
     fit_temperature,
 )  # fmt: skip
 from poreseg.learning.card import THRESHOLD
-from poreseg.learning.dataset import APART, Crops, Drawn, WithDrawn, read_square
+from poreseg.learning.dataset import APART, Crops, Drawn, WithDrawn, _specimen, read_square
 from poreseg.learning.encoder import PACKAGED, prepare_encoder, read_weights, smp_name
 from poreseg.learning.loop import schedule
 from poreseg.learning.losses import SMOOTH_PX, dice_and_bce
@@ -666,12 +666,13 @@ def test_what_is_sped_up_learns_the_same(conv):
 
 @pytest.mark.parametrize(("side", "beside"), [(10, 4), (10, 0), (9, 4)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_a_block_that_is_sped_up_learns_the_same(side, beside, layout):
+@pytest.mark.parametrize("norm", ["batchnorm", False])
+def test_a_block_that_is_sped_up_learns_the_same(side, beside, layout, norm):
     """A decoder block against itself, to the last digits; where it does not double (9 px) it is left alone."""
     draw = torch.Generator().manual_seed(0)
     below = torch.randn(2, 8, 5, 6, generator=draw).to(memory_format=layout)
     skip = torch.randn(2, beside, side, 12, generator=draw).to(memory_format=layout) if beside else None  # fmt: skip
-    block = UnetDecoderBlock(8, beside, 4)
+    block = UnetDecoderBlock(8, beside, 4, use_norm=norm)
     fast = torch.nn.Sequential(copy.deepcopy(block))
     speed_up(fast, torch.device("cpu"), "32-true")
     learned = []
@@ -686,9 +687,7 @@ def test_a_block_that_is_sped_up_learns_the_same(side, beside, layout):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
 
 
-@pytest.mark.parametrize(
-    "change", [{"attention_type": "scse"}, {"use_norm": False}, {"interpolation_mode": "bilinear"}]
-)
+@pytest.mark.parametrize("change", [{"attention_type": "scse"}, {"interpolation_mode": "bilinear"}])
 def test_a_block_of_another_make_is_left_alone(change):
     block = torch.nn.Sequential(UnetDecoderBlock(8, 4, 4, **change))
     speed_up(block, torch.device("cpu"), "32-true")
@@ -714,9 +713,9 @@ def test_a_whole_network_that_is_sped_up_learns_the_same(tmp_path):
             logits = one(normalise(images, [0.5] * 3, [0.5] * 3))
         dice_and_bce(logits.float(), label[:, None]).backward()
     for half in ("encoder", "decoder"):
-        learned = [torch.cat([part.grad.ravel() for part in getattr(one, half).parameters()])
+        learned = [torch.cat([part.grad.ravel() for part in getattr(one, half).parameters()]).double()
                    for one in (network, fast)]  # fmt: skip
-        assert torch.nn.functional.cosine_similarity(*learned, dim=0) > 0.995
+        assert torch.nn.functional.cosine_similarity(*learned, dim=0) > 0.999
 
 
 def test_a_convolution_that_does_more_is_left_alone():
@@ -873,19 +872,23 @@ def test_each_drawn_specimen_comes_twice_and_then_turned(monkeypatch):
         return image, image[..., 0]
 
     monkeypatch.setattr("poreseg.learning.dataset.draw_anything", draw_anything)
+    _specimen.cache_clear()
     items = Drawn(side=8, seed=1)
-    both = [[items[index + lap] for index in range(APART)] for lap in (0, APART)]
+    first, second = ([items[lap + index] for index in range(APART)] for lap in (0, APART))
     assert len(set(drawn)) == len(drawn) == APART
-    alike = 0
-    for (first, _), (second, label) in zip(*both, strict=True):
-        assert torch.equal(second[0], label)
-        assert torch.equal(first.flatten().sort()[0], second.flatten().sort()[0])
-        alike += torch.equal(first, second)
-    assert 0 < alike < APART / 3  # one of eight ways is not to turn
-    assert not torch.equal(items[2 * APART][0], both[0][0][0])
-    assert len(drawn) == APART + 1
-    other = Drawn(side=8, seed=1)  # a worker, or a training that goes on
-    assert torch.equal(other[APART + 3][0], both[1][3][0])
+    ways = collections.Counter()
+    for (before, _), (after, label) in zip(first, second, strict=True):
+        assert torch.equal(after[0], label)
+        eight = [
+            torch.rot90(each, turns, (1, 2)) for each in (before, before.mT) for turns in range(4)
+        ]
+        ways[next(way for way, each in enumerate(eight) if torch.equal(each, after))] += 1
+    assert sorted(ways) == list(range(1, 8))  # all ways but the first
+    assert not torch.equal(items[2 * APART][0], first[0][0])
+    assert _specimen.cache_info().currsize == APART  # memory is bounded
+    _specimen.cache_clear()  # as in another worker, or a training that goes on
+    assert torch.equal(Drawn(side=8, seed=1)[APART + 3][0], second[3][0])
+    _specimen.cache_clear()
 
 
 def test_drawn_specimens_are_of_the_size_that_is_asked_for():

@@ -1,9 +1,9 @@
 """What is learned from: crops of images, at random, balanced and augmented, and drawn specimens."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
-import albumentations as A
 import numpy as np
 import pandas as pd
 import torch
@@ -20,7 +20,7 @@ from poreseg.learning.augment import Pipeline
 
 KEPT_OPEN = 200  # files; a process may open about a thousand
 LOOKED_AT = 64  # squares, to see whether pores are bright
-APART = 64  # drawn specimens until one comes again, for which one, two or four workers have kept it
+APART = 64  # drawn specimens until one comes again
 
 Square = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # image (S, S, 3) and label (S, S)
 Item = tuple[Tensor, Tensor]  # image (3, S, S) and label (S, S), both uint8
@@ -104,28 +104,20 @@ class Crops(Dataset[Item]):
 class Drawn(Dataset[Item]):
     """Drawn specimens without end: the same index, the same specimen.
 
-    Each comes twice, the second time turned and `APART` others later, for drawing takes longest.
+    Each comes twice, for drawing takes longest: `APART` others later it is turned or mirrored.
     `inverse`: with gray levels inverted, so that most pores are bright.
     """
 
     def __init__(self, side: int, seed: int, *, inverse: bool = False) -> None:
         self._side, self._seed, self._inverse = side, seed, inverse
-        self._turn = A.D4(p=1.0)
-        self._kept: dict[int, tuple[int, Square]] = {}  # by each worker for itself
 
     def __getitem__(self, index: int) -> Item:
         """A specimen."""
         lap, place = divmod(index, APART)
         number = lap // 2 * APART + place
-        kept, square = self._kept.get(place, (None, None))
-        if kept != number or square is None:
-            square = draw_anything(np.random.default_rng([self._seed, number]), self._side)
-            self._kept[place] = number, square
-        image, label = square
+        image, label = _specimen(self._seed, number, self._side)
         if lap % 2:
-            self._turn.set_random_seed(number)
-            turned = self._turn(image=image, mask=label)
-            image, label = turned["image"], turned["mask"]
+            image, label = (_turned(each, 1 + number % 7) for each in (image, label))
         return _item(255 - image if self._inverse else image, label)
 
 
@@ -167,6 +159,20 @@ def read_square(image: Raster, truth: Raster, row: int, col: int, side: int) -> 
         pixels = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="symmetric")
         values = np.pad(values, ((0, below), (0, right)), constant_values=UNKNOWN)
     return pixels, values
+
+
+@lru_cache(
+    maxsize=APART
+)  # by each worker for itself; of several, another may have to draw it again
+def _specimen(seed: int, number: int, side: int) -> Square:
+    """A drawn specimen."""
+    return draw_anything(np.random.default_rng([seed, number]), side)
+
+
+def _turned(array: NDArray[np.uint8], way: int) -> NDArray[np.uint8]:
+    """An array (S, S, ...) in one of eight ways, the turns and their mirror images; 0: as it is."""
+    turned = np.rot90(array, way % 4)
+    return turned[:, ::-1] if way > 3 else turned
 
 
 def _item(image: NDArray[np.uint8], label: NDArray[np.uint8]) -> Item:
