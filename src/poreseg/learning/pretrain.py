@@ -13,7 +13,7 @@ from filelock import FileLock
 from poreseg.drawn.anything import HIGH_PERCENTILE, LOW_PERCENTILE
 from poreseg.files import digest, read_json, sha256, whole
 from poreseg.learning.card import THRESHOLD
-from poreseg.learning.dataset import Drawn, Item
+from poreseg.learning.dataset import APART, Drawn, Item
 from poreseg.learning.loop import Recipe, fit
 from poreseg.learning.model import EVEN, Model, save_model, start_network
 from poreseg.lineage import git_commit
@@ -22,7 +22,7 @@ from poreseg.tables import write_table
 from poreseg.tracking import Silent
 
 SIDE = 256  # px, of a drawn specimen
-JUDGED = 64  # specimens, by which its progress is seen
+JUDGED = APART  # specimens, by which its progress is seen; all that come before one comes again
 MADE_OF = (
     "drawn/anything.py", "drawn/fields.py", "learning/dataset.py", "learning/loop.py", "learning/losses.py",
     "learning/model.py", "learning/speed.py", "learning/pretrain.py",
