@@ -161,16 +161,14 @@ def read_square(image: Raster, truth: Raster, row: int, col: int, side: int) -> 
     return pixels, values
 
 
-@lru_cache(
-    maxsize=APART
-)  # by each worker for itself; of several, another may have to draw it again
+@lru_cache(maxsize=APART)
 def _specimen(seed: int, number: int, side: int) -> Square:
-    """A drawn specimen."""
+    """A drawn specimen; kept by each worker for itself, so that another may have to draw it again."""
     return draw_anything(np.random.default_rng([seed, number]), side)
 
 
 def _turned(array: NDArray[np.uint8], way: int) -> NDArray[np.uint8]:
-    """An array (S, S, ...) in one of eight ways, the turns and their mirror images; 0: as it is."""
+    """An array (S, S, ...) in one of eight ways: 0 as it is, to 3 turned, from 4 mirrored too."""
     turned = np.rot90(array, way % 4)
     return turned[:, ::-1] if way > 3 else turned
 

@@ -146,7 +146,7 @@ def device_of_choice() -> torch.device:
 def precision_of(device: torch.device | str) -> str:
     """The fastest safe precision of a device, in Lightning's names.
 
-    On processors with AVX512-BF16 or AMX bf16 trains a U-Net twice as fast as fp32; on
+    On processors with AVX512-BF16 or AMX bf16 trains a U-Net nearly twice as fast as fp32; on
     others it is emulated and slower (benchmarks/precision.py).
     """
     kind = torch.device(device).type

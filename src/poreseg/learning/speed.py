@@ -143,11 +143,10 @@ class _Doubling:
         block: UnetDecoderBlock = self
         convolve, *rest = block.conv1
         of_below, of_beside = convolve.weight.tensor_split([below.shape[1]], 1)
+        # each weight goes to the two rows and the two columns that a doubled pixel has
         spread = F.pad(of_below.flip(2, 3), (1, 1, 1, 1))
-        spread = F.avg_pool2d(
-            spread, 2, 1, divisor_override=1
-        )  # each weight to two rows, two columns
-        found = F.conv_transpose2d(below, spread.transpose(0, 1), convolve.bias, 2, 1)
+        spread = F.avg_pool2d(spread, kernel_size=2, stride=1, divisor_override=1).transpose(0, 1)
+        found = F.conv_transpose2d(below, spread, convolve.bias, stride=2, padding=1)
         if skip_connection is not None:
             found += F.conv2d(skip_connection, of_beside, padding=1)
         for part in (*rest, block.conv2):
