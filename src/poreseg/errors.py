@@ -37,8 +37,9 @@ def _one_line(message: str) -> str:
 def told_in_one_line(log: Path | str | None = None) -> Iterator[None]:
     """Run a job; its warnings and the user's errors become one line each.
 
-    A `PoresegError` ends the process with status 1 and no traceback; any other
-    exception is a fault of the code, and its traceback goes to the log and the terminal.
+    A `PoresegError` ends the process with status 1 and no traceback, and so does Ctrl-C, with
+    status 130 as shells have it; any other exception is a fault of the code, and its traceback
+    goes to the log and the terminal.
 
     Parameters
     ----------
@@ -73,6 +74,9 @@ def told_in_one_line(log: Path | str | None = None) -> Iterator[None]:
         except Exception:
             logger.error("%s", traceback.format_exc())
             raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            logger.error("interrupted")
+            raise SystemExit(130) from None
         finally:
             for handler in handlers:
                 handler.flush()

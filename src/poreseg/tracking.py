@@ -27,6 +27,9 @@ class Silent:
 
     run_id: str | None = None
 
+    def made_of(self, digest: str) -> None:
+        """All that a training is made of; runs of the same that were killed are ended."""
+
     def params(self, values: Mapping[str, Any]) -> None:
         """Params of the run."""
 
@@ -48,6 +51,15 @@ class Tracker(Silent):
 
     def __init__(self, mlflow: Any, run_id: str) -> None:
         self._mlflow, self.run_id = mlflow, run_id
+
+    def made_of(self, digest: str) -> None:
+        with _harmless():
+            # who is killed cannot say so, and would be shown as running for ever
+            client, here = self._mlflow.MlflowClient(), self._mlflow.active_run().info
+            alike = f"tags.made_of = '{digest}' and attributes.status = 'RUNNING'"
+            for run in client.search_runs([here.experiment_id], alike):
+                client.set_terminated(run.info.run_id, "KILLED")
+            self.tags({"made_of": digest})
 
     def params(self, values: Mapping[str, Any]) -> None:
         with _harmless():
@@ -104,9 +116,9 @@ def tracked(name: str, run_id: str | None = None, parent: str | None = None) -> 
         return
     try:
         yield Tracker(mlflow, run.info.run_id)
-    except BaseException:
+    except BaseException as reason:
         with _harmless():
-            mlflow.end_run("FAILED")
+            mlflow.end_run("KILLED" if isinstance(reason, KeyboardInterrupt) else "FAILED")
         raise
     with _harmless():
         mlflow.end_run()

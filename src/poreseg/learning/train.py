@@ -110,6 +110,7 @@ def train(
         apply_temperature(network, 1 / card["temperature"])
     made_of = [tiles, *rasters, *labels, *sources]
     key = digest([card["params_hash"], [sha256(path) for path in made_of]])
+    tracker.made_of(key)
     tracker.params({**settings, "start": str(start)})
     tracker.params({f"augment.{key}": value for key, value in augment["settings"].items()})
     tracker.params({f"encoder.{key}": value for key, value in encoder.items()})
