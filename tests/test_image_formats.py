@@ -417,6 +417,7 @@ def core_in_air(side, dtype, noise, air):
         (400, np.uint8, 0.03, -0.085, ""),  # cut off at black
         (400, np.uint16, 0.002, 0.12, ""),  # hardly any noise
         (400, np.uint8, 0.03, 0.12, "colour"), (400, np.uint8, 0.03, 0.12, "bar"), (400, np.uint8, 0.03, 0.12, "line"),
+        (400, np.uint8, 0.03, 0.12, "round"), (2500, np.uint16, 0.06, 0.12, "round"), (400, np.uint8, 0.03, -0.085, "round"),
     ],
 )  # fmt: skip
 def test_the_air_around_a_core_is_no_specimen(tmp_path, side, dtype, noise, air, beside):
@@ -427,6 +428,9 @@ def test_the_air_around_a_core_is_no_specimen(tmp_path, side, dtype, noise, air,
         pixels, inside = np.vstack([pixels, bar(side, 40)]), np.pad(inside, ((0, 40), (0, 0)))
     elif beside == "colour":
         pixels = np.dstack([pixels // 2, pixels, pixels])
+    elif beside == "round":  # a reconstruction, that knows nothing of what is outside its circle
+        rows, cols = np.mgrid[:side, :side] - side / 2 + 0.5
+        pixels[np.hypot(rows, cols) > 0.498 * side] = 40 if noise == 0.03 else 0
     Image.fromarray(pixels).save(tmp_path / "a.tif")
     valid, tags = valid_after(tmp_path / "a.tif", tmp_path)
     assert "air around the specimen" in tags["FRAME"]
@@ -455,12 +459,17 @@ def test_what_only_looks_like_air_stays_specimen(tmp_path, kind):
 @pytest.mark.parametrize("depth", [0.3, 0.6])
 @pytest.mark.parametrize("power", [2, 4, 6])
 @pytest.mark.parametrize("noise", [0.005, 0.03])
-def test_a_vignette_is_no_air(tmp_path, side, depth, power, noise):
+@pytest.mark.parametrize("field", ["whole", "round"])
+def test_a_vignette_is_no_air(tmp_path, side, depth, power, noise, field):
     rows, cols = np.mgrid[:side, :side] / side - 0.5
-    light = 0.85 - depth * (np.hypot(rows, cols) / np.hypot(0.5, 0.5)) ** power
+    away, reach = np.hypot(rows, cols), 0.49 if field == "round" else np.hypot(0.5, 0.5)
+    light = 0.85 - depth * (away / reach) ** power
     pixels = light + noise * np.random.default_rng(1).standard_normal((side, side))
-    Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8)).save(tmp_path / "a.png")
-    assert valid_after(tmp_path / "a.png", tmp_path)[0].all()
+    inside = away < reach + 0.01
+    seen = np.where(inside, np.clip(pixels, 0.01, 1), 0)
+    Image.fromarray((seen * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    valid = valid_after(tmp_path / "a.png", tmp_path)[0]
+    assert not (inside & ~valid).any()
 
 
 def test_levels_leave_the_data_bar_out(tmp_path):

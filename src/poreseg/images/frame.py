@@ -148,11 +148,16 @@ def find_frame(
     top, bottom, left, right = _edges(bands)
     outside = _outside(bands)
     inner = slice(top, kept - bottom), slice(left, bands.shape[2] - right)
+    told = not view.valid[:kept].all()  # what is no specimen, by the file itself
     if outside is not None and outside[inner].mean() >= SHARE[0] / 2:  # more than straight edges
+        below = (0, len(view.valid) - kept), (0, 0)
+        air = None if told else _air(bands, outside)
+        if air is not None:
+            return Frame(rows, bar_from, outside=np.pad(air, below), step=view.step)
         fill = bands[:, 0, 0] if outside[0, 0] else bands[:, -1, -1]
-        near = np.pad(ndimage.binary_dilation(outside), ((0, len(view.valid) - kept), (0, 0)))
+        near = np.pad(ndimage.binary_dilation(outside), below)
         return Frame(rows, bar_from, outside=near, fill=fill, step=view.step)
-    air = _air(bands[:, *inner]) if view.valid[:kept].all() else None  # else it is told already
+    air = None if told else _air(bands[:, *inner], np.zeros(view.valid.shape, bool)[inner])
     if air is not None:
         air = np.pad(air, ((top, len(view.valid) - kept + bottom), (left, right)))
     if rows and bottom:  # a line between specimen and bar is the bar's
@@ -194,6 +199,8 @@ def _bar(gray: NDArray[np.uint8]) -> int:
     if not least <= rows <= most:
         return 0
     bar = gray[height - rows :][~lines[height - rows :]]
+    if not len(bar):  # a border
+        return 0
     counts = np.bincount(bar.ravel(), minlength=256)
     on_ground = counts[max(0, ground - NEAR) : ground + NEAR + 1].sum() / bar.size
     counts[max(0, ground - 12) : ground + 13] = 0
@@ -237,29 +244,50 @@ def _outside(bands: NDArray[Any]) -> NDArray[np.bool_] | None:
     return _around((bands == fill[:, None, None]).all(axis=0))
 
 
-def _air(bands: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """What lies outside a specimen that a scan shows whole, as a core: dark, and nothing but noise."""
+def _air(bands: NDArray[Any], outside: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """What lies outside a specimen that a scan shows whole, as a core: dark, and nothing but noise.
+
+    What lies `outside` a round field of view is counted with it, where there is air inside too.
+    """
     side = max(8, round(PATCH * max(bands.shape[1:])))
     if min(bands.shape[1:]) < 8 * side:  # no corners to speak of
         return None
     gray = ndimage.gaussian_filter(_gray(bands), SMOOTH)
-    patches = [
-        gray[rows, cols]
-        for rows in (np.s_[:side], np.s_[-side:])
-        for cols in (np.s_[:side], np.s_[-side:])
-    ]
-    darkest = sorted(patches, key=np.median)[:CORNERS]
-    level, noise = np.median(darkest), np.std(darkest)
-    margin = max(NOISE * noise, FAINT * (np.median(gray) - level))
+    if outside.any():
+        away = ndimage.distance_transform_edt(~outside)
+        blurred = away <= 3 * SMOOTH
+        places = (away <= side) & _corners(gray.shape, max(gray.shape))
+    else:
+        blurred, places = outside, _corners(gray.shape, side)
+    patches = [patch for place in places if (patch := gray[place & ~blurred]).size]
+    if len(patches) < CORNERS:
+        return None
+    darkest = np.concatenate(sorted(patches, key=np.median)[:CORNERS])
+    level = np.median(darkest)
+    noise = 1.5 * np.median(np.abs(darkest - level))  # whatever a specimen adds that reaches there
+    gray[blurred] = level
+    margin = max(NOISE * noise, FAINT * (np.median(gray[~blurred]) - level))
     found = _around(remove_small_holes(gray <= level + margin, max_size=SPECK))
     if found is None:
         return None
     half = level + RISE * (np.median(gray[~found]) - level)  # where the specimen's edge is
     grown = ndimage.binary_dilation(found, iterations=round(3 * SMOOTH), mask=gray < half)
     air = ndimage.binary_dilation(grown, iterations=2)  # what is half air, half specimen is no pore
-    spans = [np.ptp(np.flatnonzero((~air).any(axis=axis))) + 1 for axis in (1, 0)]
-    fills = all(span >= SPAN * length for span, length in zip(spans, gray.shape, strict=True))
-    return air if fills and _has_sharp_edge(gray, found, air) else None
+    fills = all(_span(~air, axis) >= SPAN * _span(~outside, axis) for axis in (0, 1))
+    enough = (air & ~outside).mean() >= SHARE[0]
+    return air if fills and enough and _has_sharp_edge(gray, found, air) else None
+
+
+def _corners(shape: tuple[int, ...], side: int) -> NDArray[np.bool_]:
+    """The four corners (4, h, w) of a picture, squares of a side, or its quarters where that is long."""
+    near = [np.arange(length) < min(side, length // 2) for length in shape]
+    rows, cols = ([one, one[::-1]] for one in near)
+    return np.stack([np.outer(row, col) for row in rows for col in cols])
+
+
+def _span(area: NDArray[np.bool_], axis: int) -> int:
+    """How far an area (h, w) reaches along an axis."""
+    return int(np.ptp(np.flatnonzero(area.any(axis=1 - axis)))) + 1
 
 
 def _has_sharp_edge(
