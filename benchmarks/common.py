@@ -13,8 +13,8 @@ from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
 from poreseg.learning.sliding import Predictor, predict_raster
 from poreseg.prediction.polarity import how_seen
-from poreseg.prediction.predict import to_refine, usual_threshold
-from poreseg.prediction.refine import learn_from
+from poreseg.prediction.predict import usual_threshold
+from poreseg.prediction.refine import bounds, learn_from
 
 
 def peak_mib() -> int:
@@ -52,13 +52,13 @@ def write_inverse(raster: Path, to: Path) -> None:
 def predicted(model: Predictor, raster: Path, **settings: Any) -> NDArray[np.float32]:
     """Probabilities (H, W) by the `predict` section of params.yaml, as the verb predict has them."""
     seen = how_seen([model], raster, settings.pop("polarity"))
-    refining = to_refine(settings.pop("refine"), strange=seen.strange)
+    between = bounds(settings.pop("refine"), strange=seen.strange)
     found = predict_raster([model], raster, inverse=seen.inverse, **settings)
-    if not refining:
+    if between is None:
         return found
     threshold = usual_threshold([model], strange=seen.strange)
     with open_raster(raster) as image:
-        second = learn_from(image, lambda window: found[window.slices], threshold)
+        second = learn_from(image, lambda window: found[window.slices], threshold, between)
         return second.refined(image, image.frame, found)
 
 

@@ -32,7 +32,7 @@ from poreseg.prediction import polarity, refine
 from poreseg.prediction.engine import Graph, load
 from poreseg.prediction.likeness import Likeness, likeness, unlike
 from poreseg.prediction.polarity import CLEAR, CLEARER, Seen, clearer_inverted, how_seen
-from poreseg.prediction.predict import predict, predict_with, to_refine
+from poreseg.prediction.predict import predict, predict_with
 from poreseg.prediction.segment import segment
 
 CPU = torch.device("cpu")
@@ -168,9 +168,9 @@ def partly_seen(tmp_path, contrast=90):
     return pore, found
 
 
-def refined_by(tmp_path, found):
+def refined_by(tmp_path, found, between=refine.STRANGE):
     with open_raster(tmp_path / "r.tif") as raster:
-        second = refine.learn_from(raster, lambda part: found[part.slices], 0.4)
+        second = refine.learn_from(raster, lambda part: found[part.slices], 0.4, between)
         whole = second.refined(raster, raster.frame, found)
         return second, whole
 
@@ -215,7 +215,7 @@ def test_refinement_leaves_what_is_no_specimen_and_the_spread(knowing, no_gpu, t
                 **SETTINGS | {"refine": chosen, "spread": True, "tta": "d4"})  # fmt: skip
         with rasterio.open(tmp_path / f"{chosen}.tif") as written:
             both[chosen], tags = written.read(), written.tags()
-        assert tags["REFINED"] == str(chosen == "always").lower()
+        assert (float(tags["REFINED"]) > 0) == (chosen == "always")
     plain, fine = both.values()
     np.testing.assert_array_equal(np.isfinite(fine[0]), valid)
     np.testing.assert_array_equal(plain[1], fine[1])
@@ -224,12 +224,24 @@ def test_refinement_leaves_what_is_no_specimen_and_the_spread(knowing, no_gpu, t
 
 
 @pytest.mark.parametrize(
-    ("choice", "strange", "known"),
-    [("auto", True, False), ("always", True, True), ("never", False, False)],
-)
-def test_strangers_are_refined(choice, strange, known):
-    assert to_refine(choice, strange=True) == strange
-    assert to_refine(choice, strange=False) == known
+    ("choice", "of_strange", "of_known"),
+    [("auto", refine.STRANGE, refine.KNOWN), ("always", refine.STRANGE, refine.STRANGE), ("never", None, None)],
+)  # fmt: skip
+def test_where_a_network_knows_the_material_colours_have_to_agree_more(
+    choice, of_strange, of_known
+):
+    assert refine.bounds(choice, strange=True) == of_strange
+    assert refine.bounds(choice, strange=False) == of_known
+
+
+def test_half_agreeing_colours_speak_in_strange_images_alone(tmp_path):
+    _, found = partly_seen(tmp_path, contrast=25)
+    says, better = refined_by(tmp_path, found)
+    assert 0 < says.share < 1
+    assert not np.array_equal(better, found)
+    silent, same = refined_by(tmp_path, found, refine.KNOWN)
+    assert silent.share == 0
+    np.testing.assert_array_equal(same, found)
 
 
 # polarity

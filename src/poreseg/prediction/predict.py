@@ -1,8 +1,7 @@
 """Predict: the stitched pore probabilities of a raster."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from poreseg.errors import warn
+from poreseg.files import whole
 from poreseg.images.raster import new_raster, open_raster, to_rasterio
 from poreseg.images.windows import Window, grid
 from poreseg.learning.card import THRESHOLD
 from poreseg.learning.sliding import Predictor, predict_strips
 from poreseg.prediction.engine import load
 from poreseg.prediction.polarity import how_seen
-from poreseg.prediction.refine import WINDOW, learn_from
+from poreseg.prediction.refine import WINDOW, Bounds, Second, bounds, learn_from
 
 LEVELS = 4096  # of probability: finer ones are noise of bf16, and treble the file
 LINEAGE = ("git_commit", "data_hash", "params_hash", "mlflow_run_id")
@@ -69,8 +69,8 @@ def predict_with(
     Its tags carry the models' lineage and threshold (the usual one where the raster is strange
     to them, since theirs was fitted to other materials), and whether they saw the raster as it is
     or inverted (POLARITY: `polarity` is "keep", "invert" or "auto"), and whether it looks like
-    no image of training (STRANGE), see `how_seen`; and whether its own colours had their say
-    (REFINED), see `to_refine`.
+    no image of training (STRANGE), see `how_seen`; and how far its own colours had their say
+    (REFINED, 0 to 1), see `poreseg.prediction.refine`.
     """
     name, seen = Path(raster).stem, how_seen(models, raster, polarity)
     if seen.why:
@@ -80,26 +80,25 @@ def predict_with(
     tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
     threshold = usual_threshold(models, strange=seen.strange)
     tags["THRESHOLD"] = str(threshold)
+    tags["REFINED"] = "0"
     tags["POLARITY"] = "inverted" if seen.inverse else "as it is"
     tags["STRANGE"] = str(seen.strange).lower()
-    refining = to_refine(refine, strange=seen.strange)
-    tags["REFINED"] = str(refining).lower()
     with open_raster(raster) as source:
         if source.pixel_size_um:
             tags["PIXEL_SIZE_UM"] = str(source.pixel_size_um)
         about = {"shape": (1 + spread, source.height, source.width), "crs": source.crs,
                  "transform": source.transform, "tags": tags}  # fmt: skip
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     bar = tqdm(desc=name, unit="px", unit_scale=True, mininterval=2)
-    with bar, TemporaryDirectory(dir=out.parent, prefix=f".{name}-") as scratch:
+    with bar, whole(out) as found:
         computed = predict_strips(models, raster, window=window, overlap=overlap, batch=batch, tta=tta,
                                   spread=spread, inverse=seen.inverse, progress=bar)  # fmt: skip
         strips = ((Window(row, 0, *values.shape[1:]), values) for row, values in computed)
-        network = Path(scratch) / out.name if refining else out
-        _write(network, strips, about)
-        if refining:
-            _write(out, _refined(network, raster, threshold, 1 + spread), about)
+        _write(found, strips, about)
+        between = bounds(refine, strange=seen.strange)
+        second = between and _second(raster, found, threshold, between)
+        if second and second.share:
+            tags["REFINED"] = f"{second.share:.2f}"
+            _write(found, _refined(raster, found, second, 1 + spread), about)
 
 
 def usual_threshold(models: Sequence[Predictor], *, strange: bool) -> float:
@@ -107,21 +106,17 @@ def usual_threshold(models: Sequence[Predictor], *, strange: bool) -> float:
     return THRESHOLD if strange else float(np.mean([model.card["threshold"] for model in models]))
 
 
-def to_refine(choice: str, *, strange: bool) -> bool:
-    """Whether a raster's own colours are to have their say, see `poreseg.prediction.refine`.
-
-    By `predict.refine` of params.yaml: "always", "never", or "auto": where the raster is strange
-    to the models. What they know they tell from its distractors better than colours do.
-    """
-    return choice == "always" or (choice == "auto" and strange)
+def _second(raster: Path | str, found: Path, threshold: float, between: Bounds) -> Second:
+    """What a raster's own colours say of what a network has found."""
+    with open_raster(raster) as image, open_raster(found) as network:
+        return learn_from(image, network.band, threshold, between)
 
 
-def _refined(network: Path, raster: Path | str, threshold: float, bands: int) -> Iterator[tuple[Window, NDArray[np.float32]]]:  # fmt: skip
+def _refined(raster: Path | str, found: Path, second: Second, bands: int) -> Parts:
     """What a network has found, and the raster's own colours."""
-    with open_raster(network) as found, open_raster(raster) as image:
-        second = learn_from(image, found.band, threshold)
+    with open_raster(raster) as image, open_raster(found) as network:
         for window in grid(image.height, image.width, WINDOW):
-            values = np.stack([found.band(window, band) for band in range(1, bands + 1)])
+            values = np.stack([network.band(window, band) for band in range(1, bands + 1)])
             values[0] = second.refined(image, window, values[0])
             yield window, values
 

@@ -5,7 +5,8 @@ that looks a little different there. So a second model, with hardly more paramet
 colours, learns from the network's probabilities what pore and matrix look like in this very
 image. It cannot learn single mistakes, for it has no room for them. Where pores are a matter of
 colour and shade the two agree, and the second draws the border; where they are a matter of
-form they do not, and the network keeps its word.
+form they do not, and the network keeps its word. It is believed more where it knows the material,
+for it has learned there what has the colours of pores and is none.
 """
 
 from collections.abc import Callable
@@ -25,7 +26,10 @@ SURROUNDINGS = (15.0, 30.0)  # px, over which mean and deviation of the gray lev
 MARGIN = 90  # px, to where the widest of them sees
 WINDOW = 1024  # px, whose features are in memory at once
 PIXELS = 20_000  # of an image to learn from: a dozen parameters need no more
-DIFFERENT, ALIKE = 0.5, 0.8  # IoU of both up to which the second counts nothing, from which all
+PLACE, PLACES = 512, 16  # px, windows in which these lie, and how many of an image at most
+Bounds = tuple[float, float]  # IoU of both up to which the second counts nothing, from which all
+STRANGE: Bounds = (0.5, 0.8)  # of an image whose like the network has never seen
+KNOWN: Bounds = (0.8, 0.9)  # of others: what looks like pores and is none the network has learned
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,17 @@ class Second:
         )
 
 
-def learn_from(image: Raster, found: Probabilities, threshold: float) -> Second:
+def bounds(choice: str, *, strange: bool) -> Bounds | None:
+    """How far colours and network are to agree, by `predict.refine` of params.yaml; None: it is not asked.
+
+    "always" takes every raster for a strange one.
+    """
+    if choice == "never":
+        return None
+    return STRANGE if strange or choice == "always" else KNOWN
+
+
+def learn_from(image: Raster, found: Probabilities, threshold: float, between: Bounds) -> Second:
     """Learn the looks of pores in an image from a network's probabilities of it.
 
     Parameters
@@ -58,12 +72,16 @@ def learn_from(image: Raster, found: Probabilities, threshold: float) -> Second:
         Reads the probabilities.
     threshold
         From which they are pores; the two are compared there.
+    between
+        See `bounds`.
     """
     random = np.random.default_rng(0)
-    share = min(1.0, PIXELS / (image.height * image.width))
+    windows = list(grid(image.height, image.width, PLACE))
+    places = np.sort(random.permutation(len(windows))[:PLACES])
+    share = PIXELS / sum(windows[place].height * windows[place].width for place in places)
     looks, soft = [], []
-    for window in grid(image.height, image.width, WINDOW):
-        values = found(window)
+    for place in places:
+        values = found(window := windows[place])
         chosen = ~np.isnan(values) & (random.random(values.shape) < share)
         if chosen.any():
             looks.append(features(image, window)[chosen])
@@ -71,7 +89,8 @@ def learn_from(image: Raster, found: Probabilities, threshold: float) -> Second:
     if not looks:
         return Second(None, 0.0)
     model, agreement = learn(np.concatenate(looks), np.concatenate(soft), threshold)
-    return Second(model, float(np.clip((agreement - DIFFERENT) / (ALIKE - DIFFERENT), 0, 1)))
+    different, alike = between
+    return Second(model, float(np.clip((agreement - different) / (alike - different), 0, 1)))
 
 
 def learn(
@@ -82,7 +101,7 @@ def learn(
     And how far it agrees with them: the IoU of what both call pores from a threshold on. No
     model, and 0, where there are none.
     """
-    from sklearn.linear_model import LogisticRegression  # a second, that only strangers need
+    from sklearn.linear_model import LogisticRegression  # takes a second
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
