@@ -42,8 +42,9 @@ from PIL import Image
 from poreseg.classes import UNKNOWN
 from poreseg.config import read_params
 from poreseg.errors import PoresegWarning
-from poreseg.files import digest, read_json, sha256, stem, write_text
+from poreseg.files import digest, read_json, sha256, write_text
 from poreseg.metrics import METHODS, Counts
+from poreseg.names import stem
 from poreseg.split import split_study
 from poreseg.study import Sample, read_study
 from poreseg.tables import read_table

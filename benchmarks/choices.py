@@ -21,9 +21,10 @@ from common import predicted, write_inverse
 from numpy.typing import NDArray
 
 from poreseg.config import read_params
-from poreseg.files import read_json, stem, write_text
+from poreseg.files import read_json, write_text
 from poreseg.images.raster import open_raster
 from poreseg.metrics import count
+from poreseg.names import stem
 from poreseg.prediction.engine import load
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +67,7 @@ def scores(run: Path, scratch: Path) -> pd.DataFrame:
             chosen = DEFAULT | other
             threshold, copy, model = (chosen.pop(key) for key in ("threshold", "copy", "model"))
             if (key := str((copy, model, chosen))) not in found:
-                found[key] = predicted(models[model], copies[copy], **settings | chosen)
+                found[key], _ = predicted(models[model], copies[copy], **settings | chosen)
             iou = count(found[key] >= threshold, truth).iou
             rows.append({"image": name, "specimen": sample["specimen"], "choice": choice, "iou": iou})  # fmt: skip
     return pd.DataFrame(rows)

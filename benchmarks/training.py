@@ -29,15 +29,15 @@ import segmentation_models_pytorch as smp
 import torch
 from common import report
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from poreseg.config import read_params
 from poreseg.devices import keep_freed_memory
 from poreseg.files import read_json
-from poreseg.learning.augment import load_pipeline
-from poreseg.learning.dataset import Crops, by_name
+from poreseg.learning.dataset import Crops, Item, by_name
 from poreseg.learning.losses import dice_and_bce
 from poreseg.learning.model import autocast, build_network, normalise, precision_of
+from poreseg.learning.pipeline import load_pipeline
 from poreseg.learning.speed import speed_up
 from poreseg.learning.train import train
 from poreseg.tables import read_table
@@ -61,11 +61,12 @@ class Build:
         self.card = read_json(results / "encoder" / "encoder.json")
         self.pipeline = results / "augment" / "pipeline.json"
 
-    def crops(self, steps: int) -> Crops:
+    def crops(self, steps: int) -> Dataset[Item]:
         """Crops for so many steps."""
         settings = PARAMS.train
-        return Crops(self.table, by_name(self.rasters), by_name(self.labels), load_pipeline(self.pipeline),
-                     length=steps * settings.batch, pore_share=settings.pore_share, seed=1)  # fmt: skip
+        crops = Crops(self.table, by_name(self.rasters), by_name(self.labels), load_pipeline(self.pipeline),
+                     pore_share=settings.pore_share, seed=1)  # fmt: skip
+        return Subset(crops, range(steps * settings.batch))
 
     def network(self) -> nn.Module:
         """The network, as it is built."""
@@ -99,7 +100,7 @@ def bare(build: Build) -> float:
     network = build.network().to(memory_format=torch.channels_last).train()
     speed_up(network, CPU, precision)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-    images, label = next(iter(DataLoader(build.crops(1), PARAMS.train.batch)))
+    images, label = next(iter(DataLoader(build.crops(), PARAMS.train.batch)))
 
     def step() -> None:
         with autocast(CPU, precision):
@@ -118,7 +119,7 @@ def example(build: Build) -> float:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     loss_of = smp.losses.DiceLoss("binary", from_logits=True)
     mean, std = (torch.tensor(build.card[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
-    loader = DataLoader(build.crops(LONG), PARAMS.train.batch, num_workers=torch.get_num_threads())
+    loader = DataLoader(build.crops(), PARAMS.train.batch, num_workers=torch.get_num_threads())
 
     def steps() -> Any:
         for images, label in loader:

@@ -29,7 +29,6 @@ from poreseg.files import read_json, write_json
 from poreseg.images.raster import keep_open, open_raster, write_raster
 from poreseg.images.tiles import tile
 from poreseg.learning import encoder as encoders
-from poreseg.learning.augment import load_pipeline, write_pipeline
 from poreseg.learning.calibrate import (
     BINS,
     THRESHOLDS,
@@ -52,6 +51,7 @@ from poreseg.learning.model import (
     save_model,
     start_network,
 )
+from poreseg.learning.pipeline import load_pipeline, write_pipeline
 from poreseg.learning.pretrain import pretrain
 from poreseg.learning.sliding import predict_raster, predict_strips
 from poreseg.learning.speed import speed_up
@@ -233,7 +233,7 @@ def specimen(tmp_path):
 def crops(folder, **settings):
     table = pd.read_csv(folder / "t.csv")
     return Crops(table, {"a": folder / "r.tif"}, {"a": folder / "l.tif"}, load_pipeline(folder / "p.json"),
-                 **{"length": 50, "pore_share": 0.5, "seed": 1} | settings)  # fmt: skip
+                 **{"pore_share": 0.5, "seed": 1} | settings)  # fmt: skip
 
 
 def test_tiles_tell_what_they_hold(specimen):

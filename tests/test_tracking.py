@@ -28,17 +28,17 @@ DIES = """
 import os, sys
 from poreseg.tracking import tracked
 with tracked(sys.argv[1]) as tracker:
-    tracker.made_of(sys.argv[2])
+    tracker.writes(sys.argv[2])
     os._exit(9)
 """
 
 
 def test_a_training_that_goes_on_ends_the_run_that_was_killed(statuses):
-    for name, digest in (("killed", "a"), ("elsewhere", "b")):
-        subprocess.run([sys.executable, "-c", DIES, name, digest])
+    for name, model in (("killed", "a"), ("elsewhere", "b")):
+        subprocess.run([sys.executable, "-c", DIES, name, model])
     assert statuses() == {"killed": "RUNNING", "elsewhere": "RUNNING"}
     with tracked("goes on") as tracker:
-        tracker.made_of("a")
+        tracker.writes("a")
         assert statuses()["goes on"] == "RUNNING"
     assert statuses() == {"killed": "KILLED", "elsewhere": "RUNNING", "goes on": "FINISHED"}
 

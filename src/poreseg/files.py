@@ -91,12 +91,3 @@ def sha256(path: Path | str) -> str:
 def digest(content: Any) -> str:
     """Hex digest of any JSON content, the same for the same content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def stem(path: Path | str) -> str:
-    """The name that joins image and label: the file name up to the format's suffixes."""
-    name = Path(path).name
-    for suffix in (".ome.tif", ".ome.tiff"):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return Path(name).stem

@@ -5,6 +5,7 @@ A tracker that fails says so and lets the work go on.
 """
 
 import os
+import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -27,8 +28,8 @@ class Silent:
 
     run_id: str | None = None
 
-    def made_of(self, digest: str) -> None:
-        """All that a training is made of; runs of the same that were killed are ended."""
+    def writes(self, model: Path | str) -> None:
+        """The model folder that a training is to write; runs for it that were killed are ended."""
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Params of the run."""
@@ -52,14 +53,15 @@ class Tracker(Silent):
     def __init__(self, mlflow: Any, run_id: str) -> None:
         self._mlflow, self.run_id = mlflow, run_id
 
-    def made_of(self, digest: str) -> None:
+    def writes(self, model: Path | str) -> None:
         with _harmless():
-            # who is killed cannot say so, and would be shown as running for ever
-            client, here = self._mlflow.MlflowClient(), self._mlflow.active_run().info
-            alike = f"tags.made_of = '{digest}' and attributes.status = 'RUNNING'"
-            for run in client.search_runs([here.experiment_id], alike):
-                client.set_terminated(run.info.run_id, "KILLED")
-            self.tags({"made_of": digest})
+            # who is killed cannot say so; but only one training at a time writes a folder
+            place = f"{platform.node()}:{Path(model).resolve()}"
+            client, own = self._mlflow.MlflowClient(), self._mlflow.active_run().info
+            for run in client.search_runs([own.experiment_id], "attributes.status = 'RUNNING'"):
+                if run.data.tags.get("writes") == place:
+                    client.set_terminated(run.info.run_id, "KILLED")
+            self.tags({"writes": place})
 
     def params(self, values: Mapping[str, Any]) -> None:
         with _harmless():

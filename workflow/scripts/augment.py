@@ -1,7 +1,7 @@
 """Plug: tiles + params -> augmentation pipeline and a picture of what it does."""
 
 from poreseg.errors import told_in_one_line
-from poreseg.learning.contact_sheet import augment
+from poreseg.learning.augment import augment
 
 with told_in_one_line(snakemake.log[0]):
     augment(

@@ -74,7 +74,7 @@ def report(
     measured = read_table(porosity).set_index("image")
     images: list[dict[str, Any]] = []
     for raster, mask in zip(rasters, masks, strict=True):
-        name = _name(raster)
+        name = Path(raster).stem
         score = _record(table, name)
         images.append({
             "name": name,
@@ -99,10 +99,6 @@ def report(
         reliability=_svg(_reliability, calibration), worst=_embedded(Image.open(worst), 1600),
     )  # fmt: skip
     write_text(page, html)
-
-
-def _name(path: Path | str) -> str:
-    return Path(path).name.removesuffix(".tif")
 
 
 def _record(table: pd.DataFrame, name: str) -> dict[str, Any]:

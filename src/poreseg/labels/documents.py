@@ -10,9 +10,9 @@ from xml.etree.ElementTree import Element
 from defusedxml.ElementTree import fromstring
 
 from poreseg.errors import PoresegError, nearest
-from poreseg.files import stem
 from poreseg.labels.label import Grid
 from poreseg.labels.shapes import parsing
+from poreseg.names import stem
 
 JSON = (".json", ".geojson")
 

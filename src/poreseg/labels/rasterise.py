@@ -7,12 +7,12 @@ from typing import Literal
 
 from poreseg.classes import MATRIX, PORE, UNKNOWN
 from poreseg.errors import warn
-from poreseg.files import stem
 from poreseg.images.companions import fingerprint
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.labels import mask
 from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, draw
 from poreseg.labels.registry import read_file
+from poreseg.names import stem
 
 OME = (".ome.tif", ".ome.tiff")
 

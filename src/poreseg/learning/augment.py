@@ -1,98 +1,62 @@
-"""Augment: the albumentations pipeline, written once as JSON, the very file train loads.
+"""Augment: the pipeline's file, and a picture of what it makes of crops."""
 
-The one module that knows albumentations.
-"""
-
-import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
+from skimage.segmentation import find_boundaries
 
-from poreseg.files import read_json, write_json
+from poreseg.classes import PORE
+from poreseg.files import whole
+from poreseg.learning.dataset import Crops, by_name
+from poreseg.learning.pipeline import load_pipeline, write_pipeline
+from poreseg.tables import read_table
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for news otherwise
-import albumentations as A
-import cv2
-
-BENT = 4  # px around a crop that are bent with it; inside it a pixel moves by 2 px, near its edge by more
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """A loaded pipeline: takes `source_px` squares, gives `crop_px` squares."""
-
-    source_px: int
-    crop_px: int
-    transform: A.Compose
-
-    def __call__(
-        self, image: NDArray[np.uint8], label: NDArray[np.uint8], seed: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Augment an image (S, S, 3) and its label (S, S); the same seed, the same result."""
-        # Compose would give all parts this one seed: what is likely would always come with what is seldom
-        parts = self.transform.transforms
-        for part, own in zip(
-            parts, np.random.SeedSequence(seed).generate_state(len(parts)), strict=True
-        ):
-            part.set_random_seed(int(own))
-        done = self.transform(image=image, mask=label)
-        return done["image"], done["mask"]
+ROWS, COLUMNS = 6, 6
+OUTLINE = (255, 220, 0)
 
 
-def write_pipeline(
-    path: Path | str,
-    *,
-    crop: int,
-    scale: Sequence[float],
-    elastic: float,
-    brightness: float,
-    hue: float,
-    gray: float,
-    invert: float,
-    shuffle: float,
-    blur: float,
-    noise: float,
+def augment(
+    tiles: Path | str,
+    rasters: Sequence[Path | str],
+    labels: Sequence[Path | str],
+    pipeline: Path | str,
+    sheet: Path | str,
+    **settings: Any,
 ) -> None:
-    """Write the pipeline of the `augment` section of params.yaml as JSON.
+    """Write the pipeline and a contact sheet.
 
-    The file says how large a square it takes: large enough that a crop at the smallest
-    scale is still filled with image.
+    Parameters
+    ----------
+    tiles, rasters, labels
+        tiles.csv, and the rasters of its images.
+    pipeline
+        JSON to write (`write_pipeline`); train loads this very file.
+    sheet
+        PNG to write: a random crop in each row, as it is and as the network will see it
+        in five draws, the labelled pores outlined in yellow.
+
+    The other parameters are the `augment` section of params.yaml.
     """
-    settings: dict[str, Any] = {
-        "crop": crop, "scale": list(scale), "elastic": elastic, "brightness": brightness,
-        "hue": hue, "gray": gray, "invert": invert, "shuffle": shuffle, "blur": blur, "noise": noise,
-    }  # fmt: skip
-    source = math.ceil(max(crop / min(1.0, scale[0]), crop + 2 * BENT) / 32) * 32
-    borders: dict[str, Any] = {"border_mode": cv2.BORDER_REFLECT_101}  # image and label alike
-    transform = A.Compose([
-        A.D4(p=1.0),
-        A.Affine(scale=(scale[0], scale[1]), rotate=(-20, 20), shear=(-8, 8), keep_ratio=True, p=0.9,
-                 **borders),
-        A.CenterCrop(crop + 2 * BENT, crop + 2 * BENT),  # bending costs by the pixel
-        A.ElasticTransform(alpha=60, sigma=8, p=elastic, **borders),
-        A.CenterCrop(crop, crop),
-        A.ColorJitter(brightness=(1 - brightness, 1 + brightness),
-                      contrast=(1 - brightness, 1 + brightness),
-                      saturation=(0.6, 1.4), hue=(-hue, hue), p=0.8),
-        A.RandomGamma(gamma_limit=(70, 140), p=0.4),
-        A.ToGray(p=gray),
-        A.ChannelShuffle(p=shuffle),
-        A.InvertImg(p=invert),
-        A.GaussianBlur(sigma_limit=(0.5, 2.0), p=blur),
-        A.GaussNoise(std_range=(0.02, 0.08), p=noise),
-    ])  # fmt: skip
-    write_json(path, {"settings": settings, "source_px": source, "crop_px": crop,
-                      "albumentations": A.to_dict(transform)})  # fmt: skip
+    write_pipeline(pipeline, **settings)
+    loaded = load_pipeline(pipeline)
+    crops = Crops(read_table(tiles), by_name(rasters), by_name(labels), loaded,
+                  pore_share=1.0, seed=0)  # fmt: skip
+    rows = []
+    for index in range(ROWS):
+        image, label = crops.source(np.random.default_rng(index))
+        margin = (loaded.source_px - loaded.crop_px) // 2
+        middle = slice(margin, margin + loaded.crop_px)
+        drawn = [loaded(image, label, seed) for seed in range(COLUMNS - 1)]
+        cells = [(image[middle, middle], label[middle, middle]), *drawn]
+        rows.append(np.hstack([_outlined(*cell) for cell in cells]))
+    with whole(sheet) as temporary:
+        Image.fromarray(np.vstack(rows)).save(temporary)
 
 
-def load_pipeline(path: Path | str) -> Pipeline:
-    """Load a pipeline that `write_pipeline` wrote."""
-    content = read_json(path)
-    transform = A.from_dict(content["albumentations"])
-    assert isinstance(transform, A.Compose)
-    return Pipeline(content["source_px"], content["crop_px"], transform)
+def _outlined(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+    done = image.copy()
+    done[find_boundaries(label == PORE, mode="inner")] = OUTLINE
+    return np.pad(done, ((2, 2), (2, 2), (0, 0)), constant_values=255)

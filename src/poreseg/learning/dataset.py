@@ -16,7 +16,7 @@ from poreseg.drawn.anything import draw_anything
 from poreseg.errors import PoresegError
 from poreseg.images.raster import Raster, keep_open
 from poreseg.images.windows import Window
-from poreseg.learning.augment import Pipeline
+from poreseg.learning.pipeline import Pipeline
 
 KEPT_OPEN = 200  # files; a process may open about a thousand
 LOOKED_AT = 64  # squares, to see whether pores are bright
@@ -48,7 +48,6 @@ class Crops(Dataset[Item]):
         labels: Mapping[str, Path],
         pipeline: Pipeline,
         *,
-        length: int,
         pore_share: float,
         seed: int,
     ) -> None:
@@ -58,12 +57,8 @@ class Crops(Dataset[Item]):
         self._any = _chances(self._tiles, np.ones(len(self._tiles), bool))
         self._pore = _chances(self._tiles, (self._tiles["pore"] > 0).to_numpy())
         self._rasters, self._labels = rasters, labels
-        self._pipeline, self._length = pipeline, length
-        self._pore_share, self._seed = pore_share, seed
+        self._pipeline, self._pore_share, self._seed = pipeline, pore_share, seed
         self._open: dict[Path, Raster] = {}  # by each worker for itself
-
-    def __len__(self) -> int:
-        return self._length
 
     def __getitem__(self, index: int) -> Item:
         """A crop."""
@@ -140,7 +135,7 @@ class WithDrawn(Dataset[Item]):
 
 def by_name(paths: Sequence[Path | str]) -> dict[str, Path]:
     """Paths of rasters by the name of their image."""
-    return {Path(path).name.removesuffix(".tif"): Path(path) for path in paths}
+    return {Path(path).stem: Path(path) for path in paths}
 
 
 def read_square(image: Raster, truth: Raster, row: int, col: int, side: int) -> Square:

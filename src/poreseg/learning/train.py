@@ -11,13 +11,13 @@ import torch
 from poreseg.errors import PoresegError
 from poreseg.files import digest, read_json, sha256, whole
 from poreseg.images.raster import open_raster
-from poreseg.learning.augment import load_pipeline
 from poreseg.learning.calibrate import AS_PREDICTED, apply_temperature, calibrate
 from poreseg.learning.card import CARD, THRESHOLD, read_card
 from poreseg.learning.dataset import Crops, Drawn, WithDrawn, by_name
 from poreseg.learning.looks import looks_of
 from poreseg.learning.loop import Learned, Recipe, fit
 from poreseg.learning.model import EVEN, Model, load_model, save_model, start_network
+from poreseg.learning.pipeline import load_pipeline
 from poreseg.learning.sliding import predict_raster
 from poreseg.lineage import data_hash, git_commit
 from poreseg.metrics import count
@@ -87,7 +87,7 @@ def train(
     held_out = table["fold"] == fold
     learned_from, validating = (sorted(table[rows]["image"].unique()) for rows in (~held_out, held_out))  # fmt: skip
     crops = Crops(table[~held_out], raster_of, label_of, load_pipeline(pipeline),
-                  length=pace.steps * pace.batch, pore_share=pore_share, seed=number)  # fmt: skip
+                  pore_share=pore_share, seed=number)  # fmt: skip
     specimens = Drawn(augment["crop_px"], number, inverse=drawn > 0 and crops.bright())
     items = WithDrawn(crops, specimens, drawn)
     judged_by = [(raster_of[name], label_of[name]) for name in validating]
@@ -110,7 +110,7 @@ def train(
         apply_temperature(network, 1 / card["temperature"])
     made_of = [tiles, *rasters, *labels, *sources]
     key = digest([card["params_hash"], [sha256(path) for path in made_of]])
-    tracker.made_of(key)
+    tracker.writes(model)
     tracker.params({**settings, "start": str(start)})
     tracker.params({f"augment.{key}": value for key, value in augment["settings"].items()})
     tracker.params({f"encoder.{key}": value for key, value in encoder.items()})

@@ -1,0 +1,111 @@
+"""What lies around a specimen in its image: outside a field of view, or air."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.morphology import convex_hull_image, remove_small_holes
+
+CORNERS = 3  # of one value, so that a pore in one corner is no border
+SHARE = (0.02, 0.6)  # of the image lies outside a field of view; more is not masked unasked
+CONVEX = 0.97  # of its hull, a field of view; what pores at the border leave is not so
+OPENING = 0.01  # of the overview's side: narrower than this, what is open to the outside is a pore
+SMOOTH = 2.0  # px, over which air is looked at, whose noise hides its level
+NOISE = 6.0  # deviations that smoothed air stays below
+FAINT = 0.15  # of the way to the specimen that air may be bright, whatever its noise
+SPECK = 60  # px, at most, of what is bright in the air: a hot pixel, smoothed
+PATCH = 0.04  # of the side, from each corner: air, where there is any
+SPAN = 0.8  # of height and width, at least, that a specimen in air fills
+RISE = 0.5  # of the way from air to specimen that an edge makes at once, and a vignette does not
+
+
+def brightness(bands: NDArray[Any]) -> NDArray[np.float32]:
+    """Brightness (h, w) of bands (C, h, w)."""
+    return np.asarray(np.nan_to_num(bands.astype(np.float32)).mean(axis=0))
+
+
+def outside_view(bands: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """What lies outside a round or turned field of view: one value that fills the corners."""
+    corners = [bands[:, row, col] for row in (0, -1) for col in (0, -1)]
+    fill = max(corners, key=lambda value: sum(bool((value == c).all()) for c in corners))
+    return _around((bands == fill[:, None, None]).all(axis=0))
+
+
+def air_around(bands: NDArray[Any], outside: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """What lies outside a specimen that a scan shows whole, as a core: dark, and nothing but noise.
+
+    What lies `outside` a round field of view is counted with it, where there is air inside too.
+    """
+    side = max(8, round(PATCH * max(bands.shape[1:])))
+    if min(bands.shape[1:]) < 8 * side:  # no corners to speak of
+        return None
+    gray = ndimage.gaussian_filter(brightness(bands), SMOOTH)
+    if outside.any():
+        away = ndimage.distance_transform_edt(~outside)
+        blurred = away <= 3 * SMOOTH
+        places = (away <= side) & _corners(gray.shape, max(gray.shape))
+    else:
+        blurred, places = outside, _corners(gray.shape, side)
+    patches = [patch for place in places if (patch := gray[place & ~blurred]).size]
+    if len(patches) < CORNERS:
+        return None
+    darkest = np.concatenate(sorted(patches, key=np.median)[:CORNERS])
+    level = np.median(darkest)
+    noise = 1.5 * np.median(np.abs(darkest - level))  # whatever a specimen adds that reaches there
+    gray[blurred] = level
+    margin = max(NOISE * noise, FAINT * (np.median(gray[~blurred]) - level))
+    found = _around(remove_small_holes(gray <= level + margin, max_size=SPECK))
+    if found is None:
+        return None
+    half = level + RISE * (np.median(gray[~found]) - level)  # where the specimen's edge is
+    grown = ndimage.binary_dilation(found, iterations=round(3 * SMOOTH), mask=gray < half)
+    air = ndimage.binary_dilation(grown, iterations=2)  # what is half air, half specimen is no pore
+    spans, whole = ([np.ptp(np.flatnonzero(area.any(axis=axis))) for axis in (0, 1)] for area in (~air, ~outside))  # fmt: skip
+    fills = all(span >= SPAN * length for span, length in zip(spans, whole, strict=True))
+    enough = (air & ~outside).mean() >= SHARE[0]
+    return air if fills and enough and _has_sharp_edge(gray, found, air) else None
+
+
+def _corners(shape: tuple[int, ...], side: int) -> NDArray[np.bool_]:
+    """The four corners (4, h, w) of a picture, squares of a side, or its quarters where that is long."""
+    near = [np.arange(length) < min(side, length // 2) for length in shape]
+    rows, cols = ([one, one[::-1]] for one in near)
+    return np.stack([np.outer(row, col) for row in rows for col in cols])
+
+
+def _has_sharp_edge(
+    gray: NDArray[np.float32], found: NDArray[np.bool_], air: NDArray[np.bool_]
+) -> bool:
+    """Whether a picture (h, w) rises at once from what was found dark to what lies beyond the air."""
+    rim = ndimage.binary_dilation(air, iterations=2) & ~air
+    shore = found & ~ndimage.binary_erosion(found, iterations=4, border_value=1)
+    rise = np.median(gray[rim]) - np.median(gray[shore])
+    return bool(rise >= RISE * (np.median(gray[~found]) - np.median(gray[found])))
+
+
+def _around(same: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Of pixels that are alike, those that fill the corners around a field of view.
+
+    Pores that are open to it are narrower than the opening and stay; a pore in a corner does
+    not reach three of them.
+    """
+    corners = same[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if corners.sum() < CORNERS or same.mean() < SHARE[0]:  # nor can a part of it be more
+        return None
+    radius = max(2, round(OPENING * max(same.shape)))
+    depth = ndimage.distance_transform_edt(np.pad(same, radius, mode="edge"))
+    opened = (
+        ndimage.distance_transform_edt(depth <= radius)[radius:-radius, radius:-radius] <= radius
+    )
+    parts, _ = ndimage.label(opened & same)
+    at_corners = [int(parts[row, col]) for row in (0, -1) for col in (0, -1)]
+    found = np.isin(parts, [part for part in at_corners if part])
+    enough = sum(map(bool, at_corners)) >= CORNERS and SHARE[0] <= found.mean() <= SHARE[1]
+    return found if enough and _is_convex(~found) else None
+
+
+def _is_convex(area: NDArray[np.bool_]) -> bool:
+    """Whether an area has the shape of a field of view, round or straight."""
+    small = area[:: max(1, len(area) // 512), :: max(1, len(area) // 512)]
+    return bool(small.sum() >= CONVEX * convex_hull_image(small).sum())

@@ -1,0 +1,12 @@
+"""Names: what joins an image, its label and their results."""
+
+from pathlib import Path
+
+
+def stem(path: Path | str) -> str:
+    """The name that joins image and label: the file name up to the format's suffixes."""
+    name = Path(path).name
+    for suffix in (".ome.tif", ".ome.tiff"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return Path(name).stem
