@@ -57,6 +57,24 @@ def test_samples_csv_says_how_an_image_is_read(tmp_path):
     assert (b.channel, b.plane, b.data_bar_px) == ((2,), None, 0)
 
 
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("image,pixel_size_um\na.tif,1,25\n", "line 2 has more cells than there are columns; wanted numbers with a point"),
+        ("image;pixel_size_um\na.tif;1,25\n", "cells lie between semicolons"),
+        ("image;pixel_size_um\na.tif;1.25\n", "cells lie between semicolons"),
+    ],
+)  # fmt: skip
+def test_a_decimal_comma_is_told_and_no_other_scale_taken(tmp_path, table, told):
+    with pytest.raises(PoresegError, match=told):
+        read_study(make(tmp_path, ["a.tif"], [], table))
+
+
+def test_empty_cells_beyond_the_columns_are_no_matter(tmp_path):
+    (a,) = read_study(make(tmp_path, ["a.tif"], [], "image,pixel_size_um\na.tif,1.25,,\n,,,\n"))
+    assert a.pixel_size_um == 1.25
+
+
 def test_masks_of_a_class_each_belong_to_their_image(tmp_path):
     names = ["a_pore.ome.tiff", "a_background.ome.tiff", "a_2_pore.ome.tiff"]
     a, a_2 = read_study(make(tmp_path, ["a.tif", "a_2.tif"], names))
@@ -221,6 +239,11 @@ def test_two_specimens_leave_no_test_and_say_so():
     with pytest.warns(PoresegWarning, match="no test images"):
         study = split_study([sample("a"), sample("b")], "x", **SPLIT)
     assert sorted(role for role, _ in roles(study).values()) == ["train", "validation"]
+
+
+def test_that_samples_csv_leaves_nothing_for_test_is_told():
+    with pytest.warns(PoresegWarning, match="no test images: samples.csv gives all of them"):
+        split_study([sample(name, role="train") for name in "abcdef"], "x", **SPLIT)
 
 
 def test_no_labels_is_an_error():

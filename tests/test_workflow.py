@@ -444,7 +444,7 @@ def test_a_study_of_many_formats_is_rasterised_through_the_snakefile(new_project
             np.testing.assert_array_equal(label.read(1), formats.PORE, err_msg=name)
     with rasterio.open(project.folder / "results/rasters/a.tif") as raster:
         np.testing.assert_array_equal(raster.read(1), gray)
-        assert raster.tags()["PIXEL_SIZE_FROM"] == "samples.csv"
+        assert raster.tags()["PIXEL_SIZE_FROM"] == "samples.csv or --pixel-size-um"
     columns = raw / "labels/e.dbf"  # where a shapefile's classes are
     columns.write_bytes(columns.read_bytes().replace(b"pore", b"void"))
     assert project.jobs("--until", "rasterise") == {"rasterise": 1}

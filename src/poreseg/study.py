@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poreseg.errors import PoresegError, nearest, warn
-from poreseg.files import stem
 from poreseg.images import registry as image_formats
 from poreseg.images.scale import micrometres
 from poreseg.labels import registry as label_formats
 from poreseg.labels.rasterise import class_of
+from poreseg.names import stem
 
 COLUMNS = (
     "image",
@@ -274,8 +274,21 @@ def _read_rows(path: Path) -> dict[str, dict[str, str]]:
             reader = csv.DictReader(file, restkey="", restval="")
             columns = [column.strip() for column in reader.fieldnames or []]
             reader.fieldnames = columns
-            cells = ({k: str(v).strip() for k, v in row.items() if k} for row in reader)
-            rows = [row for row in cells if any(row.values())]  # spreadsheets leave empty ones
+            if len(columns) == 1 and ";" in columns[0]:
+                raise PoresegError(
+                    f"{path}: cells lie between semicolons; wanted commas, and numbers with a point"
+                )
+            rows = []
+            for row in reader:
+                beyond = row.pop("", None)
+                if beyond and any(cell.strip() for cell in beyond):
+                    raise PoresegError(
+                        f"{path}: line {reader.line_num} has more cells than there are columns; "
+                        "wanted numbers with a point (1.25), and quotes around what holds a comma"
+                    )
+                cells = {column: cell.strip() for column, cell in row.items()}
+                if any(cells.values()):  # spreadsheets leave empty ones
+                    rows.append(cells)
     except (UnicodeDecodeError, csv.Error) as error:
         raise PoresegError(f"{path}: cannot be read as UTF-8 CSV: {error}") from None
     for column in columns:

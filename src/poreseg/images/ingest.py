@@ -86,7 +86,7 @@ def look(
     if len(view.bands) not in (1, 3):
         raise PoresegError(
             f"{source.path}: {len(view.bands)} bands; wanted 1 (gray) or 3 (colour). Name the ones "
-            "that show the pores as channel in samples.csv"
+            "that show the pores as channel in samples.csv, or with --channel"
         )
     if np.iscomplexobj(view.bands):
         raise PoresegError(f"{source.path}: complex numbers; wanted integers or real numbers")

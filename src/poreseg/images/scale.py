@@ -44,7 +44,7 @@ def choose(found: Mapping[str, float], wanted: float | None, name: str) -> tuple
     name
         The image, for the warning.
     """
-    all_of_them = ({"samples.csv": wanted} if wanted else {}) | dict(found)
+    all_of_them = ({"samples.csv or --pixel-size-um": wanted} if wanted else {}) | dict(found)
     if not all_of_them:
         return None, ""
     source, size = next(iter(all_of_them.items()))

@@ -172,7 +172,7 @@ def pick(
         return wanted
     if count > len(default):
         warn(f"{path}: {count} {what}; {' '.join(map(str, default))} is taken. "
-             f"Name others as {column} in samples.csv")  # fmt: skip
+             f"Name others as {column} in samples.csv, or with --{column}")  # fmt: skip
     return default
 
 
