@@ -6,10 +6,11 @@ snakemake --cores all --config study=PATH results=PATH
 
 import os
 
+from poreseg.build import begin, finish
 from poreseg.drawn import study as demo
 from poreseg.devices import gpu_percent, gpus
 from poreseg.images.companions import companions
-from poreseg.plan import finish, planned, sources
+from poreseg.plan import planned, sources
 
 
 configfile: "params.yaml"
@@ -394,6 +395,10 @@ rule track:
         params=plan.params.model_dump(mode="json"),
     script:
         "workflow/scripts/track.py"
+
+
+onstart:
+    begin(plan)
 
 
 onsuccess:

@@ -12,13 +12,15 @@ from conftest import ROOT
 
 from poreseg.analysis import baselines, evaluate, morphometry
 from poreseg.analysis import report as report_module
+from poreseg.build import begin, finish, prune, summary
 from poreseg.config import Params, check_params, read_params
 from poreseg.errors import PoresegError
+from poreseg.files import write_json
 from poreseg.images import ingest, tiles
 from poreseg.labels import rasterise
 from poreseg.learning import augment, encoder, pretrain, train
 from poreseg.learning.loop import Recipe
-from poreseg.plan import DEMO_STEPS, Plan, finish, summary
+from poreseg.plan import DEMO_STEPS, Plan
 from poreseg.prediction import predict, segment
 from poreseg.split import split_study
 
@@ -101,6 +103,59 @@ def test_a_build_of_a_part_removes_nothing_and_a_whole_one_what_is_left_over(tmp
     assert not any(folder.exists() for folder in left_over)
 
 
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        ("raw/mine.png", "data/raw/mine.png is there, but no image in data/raw/images"),
+        ("raw/labels/mine.json", "no image in data/raw/images: put images into images/"),
+        ("raw/images.dvc", "run dvc pull"),
+        ("raw.dvc", "run dvc pull"),
+    ],
+)
+def test_the_demo_study_does_not_stand_in_for_one_that_is_begun(tmp_path, monkeypatch, there, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/raw/images").mkdir(parents=True)
+    (tmp_path / "data/raw/.gitkeep").touch()
+    assert Plan(params()).is_demo
+    (tmp_path / "data" / there).parent.mkdir(exist_ok=True)
+    (tmp_path / "data" / there).touch()
+    with pytest.raises(PoresegError, match=told):
+        Plan(params())
+    assert Plan(params() | {"study": "data/demo"}).is_demo
+
+
+def test_the_demo_study_does_not_take_the_place_of_ones_own_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    demo = Plan(params())
+    begin(demo)
+    assert Plan(params()).is_demo  # built again
+    write_json(Path("results/.images.json"), ["mine"])
+    with pytest.raises(
+        PoresegError, match=r"results holds results of mine, and data/raw no images"
+    ):
+        Plan(params())
+    assert Plan(params() | {"results": "elsewhere"}).is_demo
+
+
+def test_results_of_a_build_that_did_not_end_are_removed_with_their_images(tmp_path, study):
+    results = tmp_path / "results"
+    content = params() | {"study": str(study), "results": str(results)}
+    first = Plan(content)
+    begin(first)
+    gone, *kept = first.study.names
+    for name in first.study.names:
+        raster = results / "rasters" / f"{name}.tif"
+        raster.parent.mkdir(exist_ok=True)
+        raster.touch()
+    for path in study.rglob(f"{gone}.*"):
+        path.unlink()
+    (study / "samples.csv").unlink()
+    second = Plan(content)
+    begin(second)
+    assert prune(second) == [gone]
+    assert sorted(path.stem for path in (results / "rasters").iterdir()) == sorted(kept)
+
+
 def test_a_training_does_not_start_from_what_its_build_writes(tmp_path):
     model = tmp_path / "model" / "all"
     model.mkdir(parents=True)
@@ -126,6 +181,10 @@ def test_the_demo_study_takes_fewer_steps_and_other_studies_those_of_the_params(
     assert theirs.settings("train") == {
         key: value for key, value in content["train"].items() if key != "start"
     }
+    content["split"]["folds"] = 2  # and no refit: its steps are the training's
+    folded = Plan(content | {"study": "data/demo"}).settings("train")
+    assert folded["validate_every"] == folded["steps"] == sum(DEMO_STEPS.values())
+    content = params()
     content["train"]["steps"] = 3
     assert Plan(content | {"study": "data/demo"}).settings("train")["steps"] == 3
 

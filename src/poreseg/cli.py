@@ -245,7 +245,7 @@ def summary(
     results: Annotated[Path, typer.Argument(help="A results folder.")] = Path("results"),
 ) -> None:
     """Say where a build's page and masks are, and its IoU."""
-    from poreseg.plan import summary as summarise
+    from poreseg.build import summary as summarise
 
     console.print(summarise(results), highlight=False)
 

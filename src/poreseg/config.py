@@ -192,7 +192,8 @@ def _say(problem: Any, count: int, where: str) -> str:
         section: Any = Params
         for part in problem["loc"][:-1]:
             section = section.model_fields[part].annotation
-        hint = nearest(str(problem["loc"][-1]), section.model_fields)
+        known = section.model_fields if section is not Params else {*Params.model_fields, *RUN_KEYS}
+        hint = nearest(str(problem["loc"][-1]), known)
         return f"{where}: unknown key {key}{hint}{more}"
     if problem["type"] == "missing":
         return f"{where}: {key} is missing; restore it from params.yaml in git{more}"

@@ -4,8 +4,6 @@ The Snakefile asks this module and holds no logic of its own.
 """
 
 import ast
-import re
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -16,21 +14,16 @@ from poreseg import study as studies
 from poreseg.config import Params, check_params
 from poreseg.drawn import study as demo
 from poreseg.errors import PoresegError, told_in_one_line
-from poreseg.files import TEMPORARY, read_json, write_json
-from poreseg.metrics import METHODS
+from poreseg.files import read_json
 from poreseg.split import split_study
 
 DEMO_STEPS = {"train": 150, "refit": 100}  # at most: people wait for the demo study, and it is easy
 USER_STUDY = Path("data/raw")
 DEMO_STUDY = Path("data/demo")
 PACKAGE = Path(__file__).parent
-MODEL = re.compile(r"fold-\d+|all")  # names of model folders
 WEIGHTS = "model.safetensors"  # as smp names them
 PLUMBING = {"errors", "files", "tracking", "devices"}  # they change no results
-PER_IMAGE = {  # folders under results/ that hold one file per image
-    "rasters": ".tif", "labels": ".tif", "tiles": ".csv", "probabilities": ".tif", "masks": ".tif",
-    "overlays": ".png", "errors": ".png", "polygons": ".geojson", "pores": ".csv",
-}  # fmt: skip
+RECORD = ".images.json"  # of the images whose results lie there
 
 
 class Plan:
@@ -46,19 +39,23 @@ class Plan:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.began = time.time()
         self.params = check_params(dict(config))
-        folder = Path(str(config.get("study") or _default_study()))  # a name may look like a number
         self.results = str(config.get("results") or "results").rstrip("/")
+        given = config.get("study") or _default_study(Path(self.results))
+        folder = Path(str(given))  # a name may look like a number
         _check_apart(folder, Path(self.results))
         _check_encoder_file(self.params.encoder.file)
         _check_start(self.params.train.start, Path(self.results))
         self.is_demo = folder.resolve() == DEMO_STUDY.resolve()
         if self.is_demo:
             folder = DEMO_STUDY  # however it was written: its files are made by a rule
-            self.params = _in_minutes(self.params)
         samples = demo.samples(DEMO_STUDY) if self.is_demo else studies.read_study(folder)
         self.study = split_study(samples, folder, **self.params.split.model_dump())
+        if self.is_demo:
+            self.params = _in_minutes(self.params)
         if not self.refits:
             self.params = _without_refit(self.params)
+        if self.is_demo:
+            self.params = _judged_at_its_end(self.params)
 
     def settings(self, verb: str) -> dict[str, Any]:
         """The params of one verb alone, so that another verb's knob reruns nothing here.
@@ -121,17 +118,18 @@ class Plan:
 
 
 def _in_minutes(params: Params) -> Params:
-    """Params for the demo study: fewer steps, judged at their end.
-
-    In so short a training half-way weights are far from done, and would be chosen by luck.
-    """
+    """Params for the demo study: fewer steps."""
     capped = {}
     for verb, most in DEMO_STEPS.items():
         section = getattr(params, verb)
         capped[verb] = section.model_copy(update={"steps": min(section.steps, most)})
-    train = capped["train"]
-    capped["train"] = train.model_copy(update={"validate_every": train.steps})
     return params.model_copy(update=capped)
+
+
+def _judged_at_its_end(params: Params) -> Params:
+    """In a short training half-way weights are far from done, and would be chosen by luck."""
+    train = params.train.model_copy(update={"validate_every": params.train.steps})
+    return params.model_copy(update={"train": train})
 
 
 def _without_refit(params: Params) -> Params:
@@ -172,8 +170,31 @@ def _check_start(start: str, results: Path) -> None:
         )
 
 
-def _default_study() -> Path:
-    return USER_STUDY if studies.holds_images(USER_STUDY) else DEMO_STUDY
+def _default_study(results: Path) -> Path:
+    """The user's own study; the demo study where they have not begun one."""
+    if studies.holds_images(USER_STUDY):
+        return USER_STUDY
+    begun = [path for path in (USER_STUDY.with_suffix(".dvc"), *sorted(USER_STUDY.rglob("*")))
+             if path.is_file() and not path.name.startswith(".")]  # fmt: skip
+    if any(path.suffix == ".dvc" for path in begun):
+        raise PoresegError(f"{USER_STUDY} holds no images yet, but DVC knows of some: run dvc pull")
+    if begun:
+        raise PoresegError(
+            f"{begun[0]} is there, but no image in {USER_STUDY / 'images'}: {studies.HOW_TO_FILL}"
+        )
+    kept = sorted(recorded(results) - {sample.name for sample in demo.samples(DEMO_STUDY)})
+    if kept:
+        raise PoresegError(
+            f"{results} holds results of {kept[0]}, and {USER_STUDY} no images any more: put them back, "
+            "or build the demo study elsewhere (--config results=demo)"
+        )
+    return DEMO_STUDY
+
+
+def recorded(results: Path) -> set[str]:
+    """Images whose results lie in a folder, as builds have noted."""
+    record = results / RECORD
+    return set(read_json(record)) if record.is_file() else set()
 
 
 @cache
@@ -217,72 +238,3 @@ def planned(config: Mapping[str, Any]) -> Plan:
     """The plan of a build; what is wrong with params or study ends it with one line."""
     with told_in_one_line():
         return Plan(config)
-
-
-def prune(plan: Plan) -> list[str]:
-    """Remove the results of images that the study no longer has, and models that the build no longer has.
-
-    Results mirror the study: without this, masks of the demo would lie among a user's own.
-    Only images that a build of ours has recorded are removed. Returns their names.
-    """
-    record = Path(plan.at(".images.json"))
-    before = read_json(record) if record.is_file() else []
-    gone = sorted(set(before) - set(plan.study.names))
-    for name in gone:
-        for folder, suffix in PER_IMAGE.items():
-            Path(plan.at(f"{folder}/{name}{suffix}")).unlink(missing_ok=True)
-    for folder, suffix in (("model", ""), ("history", ".csv")):
-        wanted = {name + suffix for name in plan.models}
-        for path in Path(plan.at(folder)).glob("*"):
-            if path.name not in wanted and MODEL.fullmatch(path.name.removesuffix(suffix)):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    shutil.rmtree(plan.at(".checkpoints"), ignore_errors=True)  # all trainings are done
-    write_json(record, plan.study.names)
-    for left in Path(plan.results).rglob(".*"):  # by a job that was killed before this build
-        if TEMPORARY.match(left.name) and left.stat().st_mtime < plan.began:
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-    return gone
-
-
-def finish(plan: Plan) -> None:
-    """End a build: remove what the study no longer holds and say where the results are.
-
-    A build of a part of the results, with --until or a file as its target, leaves all as it is.
-    """
-    last = Path(plan.at("tracked.json"))
-    if not last.is_file() or last.stat().st_mtime < plan.began:
-        return
-    if gone := prune(plan):
-        print(f"removed the results of {len(gone)} images that are no longer in the study")
-    print(summary(plan.results))
-
-
-def summary(results: Path | str) -> str:
-    """Where the page, the masks and the scores are, and the IoU by role, a line each."""
-    results = Path(results)
-    metrics = results / "metrics.json"
-    if not metrics.is_file():
-        raise PoresegError(f"{metrics} is not there yet: run snakemake --cores all")
-    scores = read_json(metrics)
-    lines = [f"  page   {results / 'report' / 'index.html'}"]
-    lines += [f"  masks  {results / 'masks'}/  (pores in blue: {results / 'overlays'}/)"]
-    for role in ("train", "validation", "test"):
-        if scores[role]["images"] or role == "test":  # that none judge is worth a line
-            lines.append(f"  {_score_line(role, scores[role])}")
-    beside = [
-        f"{METHODS[method]} {_figure(found['test']['iou_mean'])}"
-        for method, found in scores["baselines"].items()
-    ]
-    lines.append(f"  on the test images without a network: {', '.join(beside)}")
-    return "\n".join(lines)
-
-
-def _score_line(role: str, score: Mapping[str, Any]) -> str:
-    low, high = score["iou_ci95"] or (None, None)
-    return f"IoU    {_figure(score['iou_mean'])}  {role}, mean of {score['images']} images" + (
-        f" (95 % interval {_figure(low)} to {_figure(high)})" if low is not None else ""
-    )
-
-
-def _figure(value: float | None) -> str:
-    return "none" if value is None else f"{value:.2f}"

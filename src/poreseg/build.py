@@ -1,0 +1,92 @@
+"""What a build leaves behind: whose results lie there, which of them go, and what to tell of the rest."""
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from poreseg.errors import PoresegError
+from poreseg.files import TEMPORARY, read_json, write_json
+from poreseg.metrics import METHODS
+from poreseg.plan import RECORD, Plan, recorded
+
+MODEL = re.compile(r"fold-\d+|all")  # names of model folders
+PER_IMAGE = {  # folders under results/ that hold one file per image
+    "rasters": ".tif", "labels": ".tif", "tiles": ".csv", "probabilities": ".tif", "masks": ".tif",
+    "overlays": ".png", "errors": ".png", "polygons": ".geojson", "pores": ".csv",
+}  # fmt: skip
+
+
+def begin(plan: Plan) -> None:
+    """Note whose results a build is going to write, for the one that is to remove them."""
+    names = recorded(Path(plan.results)) | set(plan.study.names)
+    write_json(plan.at(RECORD), sorted(names))
+
+
+def prune(plan: Plan) -> list[str]:
+    """Remove the results of images that the study no longer has, and models that the build no longer has.
+
+    Results mirror the study: without this, masks of the demo would lie among a user's own.
+    Only images that a build of ours has recorded are removed. Returns their names.
+    """
+    gone = sorted(recorded(Path(plan.results)) - set(plan.study.names))
+    for name in gone:
+        for folder, suffix in PER_IMAGE.items():
+            Path(plan.at(f"{folder}/{name}{suffix}")).unlink(missing_ok=True)
+    for folder, suffix in (("model", ""), ("history", ".csv")):
+        wanted = {name + suffix for name in plan.models}
+        for path in Path(plan.at(folder)).glob("*"):
+            if path.name not in wanted and MODEL.fullmatch(path.name.removesuffix(suffix)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(plan.at(".checkpoints"), ignore_errors=True)  # all trainings are done
+    write_json(plan.at(RECORD), plan.study.names)
+    for left in Path(plan.results).rglob(".*"):  # by a job that was killed before this build
+        if TEMPORARY.match(left.name) and left.stat().st_mtime < plan.began:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return gone
+
+
+def finish(plan: Plan) -> None:
+    """End a build: remove what the study no longer holds and say where the results are.
+
+    A build of a part of the results, with --until or a file as its target, leaves all as it is.
+    """
+    last = Path(plan.at("tracked.json"))
+    if not last.is_file() or last.stat().st_mtime < plan.began:
+        return
+    if gone := prune(plan):
+        print(f"removed the results of {len(gone)} images that are no longer in the study")
+    print(f"  study  {plan.study.folder}, {len(plan.study.names)} images")
+    print(summary(plan.results))
+
+
+def summary(results: Path | str) -> str:
+    """Where the page, the masks and the scores are, and the IoU by role, a line each."""
+    results = Path(results)
+    metrics = results / "metrics.json"
+    if not metrics.is_file():
+        raise PoresegError(f"{metrics} is not there yet: run snakemake --cores all")
+    scores = read_json(metrics)
+    lines = [f"  page   {results / 'report' / 'index.html'}"]
+    lines += [f"  masks  {results / 'masks'}/  (pores in blue: {results / 'overlays'}/)"]
+    for role in ("train", "validation", "test"):
+        if scores[role]["images"] or role == "test":  # that none judge is worth a line
+            lines.append(f"  {_score_line(role, scores[role])}")
+    beside = [
+        f"{METHODS[method]} {_figure(found['test']['iou_mean'])}"
+        for method, found in scores["baselines"].items()
+    ]
+    lines.append(f"  on the test images without a network: {', '.join(beside)}")
+    return "\n".join(lines)
+
+
+def _score_line(role: str, score: Mapping[str, Any]) -> str:
+    low, high = score["iou_ci95"] or (None, None)
+    return f"IoU    {_figure(score['iou_mean'])}  {role}, mean of {score['images']} images" + (
+        f" (95 % interval {_figure(low)} to {_figure(high)})" if low is not None else ""
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"
