@@ -171,6 +171,17 @@ def test_levels_do_not_depend_on_bit_depth(tmp_path):
     assert np.abs(seen[0] - seen[2]).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("offset", "factor", "dtype"), [(10**9, 1, np.int32), (10**6, 1 / 255, np.float64)]
+)
+def test_near_levels_of_large_numbers_stay_apart(tmp_path, offset, factor, dtype):
+    levels = np.arange(256).reshape(16, 16)
+    np.save(tmp_path / "a.npy", (offset + levels * factor).astype(dtype))
+    how = {"low_percentile": 0, "high_percentile": 100}
+    with open_raster(ingested(tmp_path / "a.npy", tmp_path, **how)) as raster:
+        assert len(np.unique(raster.rgb8())) > 250
+
+
 def _truncated(path):
     Image.fromarray(RGB).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

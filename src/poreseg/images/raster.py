@@ -194,7 +194,9 @@ def to_rgb8(bands: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
 
 def _to_uint8(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    scaled = (np.nan_to_num(values.astype(np.float32)) - low) * (255 / (high - low))
+    wide = values.dtype.itemsize > 2 and values.dtype != np.float32  # large numbers, of near levels
+    values = np.nan_to_num(values.astype(np.float64 if wide else np.float32))
+    scaled = (values - low) * (255 / (high - low))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
