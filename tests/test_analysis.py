@@ -25,7 +25,7 @@ from poreseg.analysis.baselines import (
     thresholded,
 )
 from poreseg.analysis.displaced import BETTER, REACH, Displaced, displaced
-from poreseg.analysis.errors import FALSE, MISSED, differences, errors
+from poreseg.analysis.errors import CAPTION_PX, FALSE, MISSED, TILE_PX, differences, errors
 from poreseg.analysis.forest import features
 from poreseg.analysis.morphometry import (
     describe,
@@ -34,6 +34,7 @@ from poreseg.analysis.morphometry import (
     size_classes,
     weighted_median,
 )
+from poreseg.errors import PoresegError
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
 from poreseg.prediction.segment import BLUE, find_pores, paint, segment
@@ -273,6 +274,13 @@ def test_a_forest_that_never_saw_a_pore_finds_none(tmp_path):
     assert (found.true_pore, found.false_pore, found.true_matrix) == (0, 0, 10_000)
 
 
+def test_a_forest_that_nobody_teaches_is_told(tmp_path):
+    draw(tmp_path, "a", np.arange(10_000).reshape(100, 100) % 251, np.full((100, 100), 255))
+    with pytest.raises(PoresegError, match="all labels are unknown"):
+        learned([tmp_path / "a.tif"], [tmp_path / "label-a.tif"], [["a", "train", None]],
+                threads=1, pixels=100, trees=2, seed=0)  # fmt: skip
+
+
 @pytest.mark.parametrize("bands", [1, 3])
 def test_features_of_a_window_are_those_of_the_whole(tmp_path, bands):
     pixels = np.random.default_rng(0).integers(0, 255, (bands, 300, 260), np.uint8)
@@ -309,6 +317,19 @@ def test_the_worst_tiles_of_unlearned_images_come_first(tmp_path):
     missed = np.abs(sheet - drawn[0, 0]).max(axis=-1) < 3
     left, right = np.hsplit(missed, 2)
     assert (left.sum(), right.sum()) == (64 * 40, 64 * 10)  # judged alone, the worse tile first
+
+
+def test_large_tiles_are_shown_with_fewer_pixels(tmp_path):
+    side = 3 * TILE_PX
+    label = np.zeros((side, side), np.uint8)
+    label[:9] = 1
+    ingest_array(tmp_path / "a.tif", np.arange(side * side, dtype=np.uint8).reshape(side, side))
+    write_raster(tmp_path / "mask.tif", np.zeros_like(label))
+    write_raster(tmp_path / "label.tif", label)
+    files = ([tmp_path / name] for name in ("a.tif", "mask.tif", "label.tif", "a.png"))
+    errors(*files, tmp_path / "worst.png", split=[["a", "test", None]], size=side)
+    with Image.open(tmp_path / "worst.png") as sheet:
+        assert sheet.height <= TILE_PX + CAPTION_PX
 
 
 def test_differences_have_a_colour_each():

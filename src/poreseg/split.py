@@ -63,6 +63,8 @@ def split_study(
         warn("split.by is image: images of one specimen stand on both sides, the score flatters")
     if not test:
         why = "too few specimens to set one aside" if test_fraction else "split.test_fraction is 0"
+        if all(sample.role == "train" for sample in labelled):
+            why = "samples.csv gives all of them to training"
         warn(f"no test images: {why}; test scores will be null")
 
     def assigned(sample: Sample) -> Sample:

@@ -21,6 +21,7 @@ GRAY = (128, 128, 128)  # unknown, not scored
 SHOWN = 12  # tiles
 SHOWN_OF_ONE = 3  # images differ in size; the largest shall not fill the sheet
 CAPTION_PX = 22
+TILE_PX = 512  # at most, of a tile that is shown
 
 
 def errors(
@@ -62,7 +63,10 @@ def errors(
             candidates += _worst(f"{name} ({roles[name]})", size, image, pore, known, drawn)
     candidates.sort(key=lambda tile: -tile[0])
     with whole(sheet) as temporary:
-        _sheet([picture for _, picture in candidates[:SHOWN]]).save(temporary)
+        told = "no wrong pixel in images that were not learned from"
+        if all(role == "train" for role in roles.values()):
+            told = "no image was held out: all were learned from"
+        _sheet([picture for _, picture in candidates[:SHOWN]], told).save(temporary)
 
 
 def labelled(image: NDArray[np.uint8], label: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -111,9 +115,9 @@ def _caption(title: str, window: Window, counts: Counts) -> str:
 def _row(
     image: NDArray[np.uint8], label: NDArray[np.uint8], drawn: NDArray[np.uint8], caption: str
 ) -> NDArray[np.uint8]:
-    """Three pictures side by side under a line of text."""
-    gap = ((0, 0), (0, 4), (0, 0))
-    pictures = (image, labelled(image, label), drawn)
+    """Three pictures side by side under a line of text, large tiles with fewer pixels."""
+    gap, every = ((0, 0), (0, 4), (0, 0)), -(-max(label.shape) // TILE_PX)
+    pictures = [picture[::every, ::every] for picture in (image, labelled(image, label), drawn)]
     strip = np.hstack([np.pad(picture, gap, constant_values=255) for picture in pictures])
     line = Image.new("RGB", (strip.shape[1], CAPTION_PX), "white")
     font = ImageFont.load_default(12)
@@ -121,11 +125,11 @@ def _row(
     return np.vstack([np.asarray(line), strip])
 
 
-def _sheet(pictures: Sequence[NDArray[np.uint8]]) -> Image.Image:
-    """Pictures in two columns."""
+def _sheet(pictures: Sequence[NDArray[np.uint8]], or_else: str) -> Image.Image:
+    """Pictures in two columns; words where there are none."""
     if not pictures:
         sheet = Image.new("RGB", (400, CAPTION_PX), "white")
-        ImageDraw.Draw(sheet).text((2, 4), "no wrong pixel in images that were not learned from", fill="black")  # fmt: skip
+        ImageDraw.Draw(sheet).text((2, 4), or_else, fill="black")
         return sheet
     height, width = (max(p.shape[axis] for p in pictures) for axis in (0, 1))
     sheet = Image.new("RGB", (2 * width, height * -(-len(pictures) // 2)), "white")

@@ -9,6 +9,7 @@ from skimage.feature import multiscale_basic_features
 from sklearn.ensemble import RandomForestClassifier
 
 from poreseg.classes import PORE, UNKNOWN
+from poreseg.errors import PoresegError
 from poreseg.images.raster import Raster, open_raster
 from poreseg.images.windows import Window, grid
 from poreseg.metrics import Counts, count
@@ -46,6 +47,8 @@ def learn(
         for pore, (places, share) in chosen.items():
             classes.append(np.full(len(places), pore))
             weights.append(np.full(len(places), share))
+    if not features:
+        raise PoresegError("no training image has a known pixel: all labels are unknown")
     forest = RandomForestClassifier(trees, min_samples_leaf=2, n_jobs=threads, random_state=seed)
     return forest.fit(np.concatenate(features), np.concatenate(classes), np.concatenate(weights))
 

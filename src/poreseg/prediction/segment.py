@@ -41,8 +41,9 @@ def segment(
     overlay
         PNG to write: the image with its pores in blue.
     polygons
-        GeoJSON to write: one feature per pore along its pixels' borders, in map
-        coordinates where the image lies on a map, else in pixels (y down).
+        GeoJSON to write: one feature per area of pore pixels that share edges (pores that touch
+        at corners are several), along their borders, in map coordinates where the image lies
+        on a map, else in pixels (y down).
     threshold
         Pore where the probability reaches it; None takes what predict noted.
     min_area_px
