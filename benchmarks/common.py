@@ -49,17 +49,17 @@ def write_inverse(raster: Path, to: Path) -> None:
     write_raster(to, np.moveaxis(255 - pixels, -1, 0), valid=valid, tags=levels)
 
 
-def predicted(model: Predictor, raster: Path, **settings: Any) -> NDArray[np.float32]:
-    """Probabilities (H, W) by the `predict` section of params.yaml, as the verb predict has them."""
+def predicted(model: Predictor, raster: Path, **settings: Any) -> tuple[NDArray[np.float32], float]:
+    """Probabilities (H, W) by the `predict` section of params.yaml, as the verb predict has them; and its threshold."""
     seen = how_seen([model], raster, settings.pop("polarity"))
     between = bounds(settings.pop("refine"), strange=seen.strange)
     found = predict_raster([model], raster, inverse=seen.inverse, **settings)
-    if between is None:
-        return found
     threshold = usual_threshold([model], strange=seen.strange)
+    if between is None:
+        return found, threshold
     with open_raster(raster) as image:
         second = learn_from(image, lambda window: found[window.slices], threshold, between)
-        return second.refined(image, image.frame, found)
+        return second.refined(image, image.frame, found), threshold
 
 
 def report(found: dict[str, Any], file: Path | None) -> None:

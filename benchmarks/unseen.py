@@ -43,9 +43,11 @@ def scores(sample: Sample, model: Predictor, params: Params, folder: Path) -> di
     write_inverse(raster, flipped)
 
     def by_model(path: Path) -> float | None:
-        found = predicted(model, path, **params.predict.model_dump())
-        level = params.segment.threshold or model.card["threshold"]
-        return count(find_pores(found, level, params.segment.min_area_px), known).iou
+        found, threshold = predicted(model, path, **params.predict.model_dump())
+        return count(
+            find_pores(found, params.segment.threshold or threshold, params.segment.min_area_px),
+            known,
+        ).iou
 
     gray = pixels.mean(axis=-1).astype(np.uint8)
     otsu = [iou for way in OTSU_WAYS if (iou := count(way(gray, valid), known).iou) is not None]
