@@ -15,7 +15,7 @@ from poreseg.prediction.likeness import likeness
 from poreseg.prediction.refine import PIXELS, filtered, learn
 
 CLEARER = 0.1  # IoU by which the inverse is to be better (docs/accuracy.md)
-CLEAR = 0.75  # IoU from which pores are clear enough as they are
+CLEAR = 0.6  # IoU from which pores are clear enough as they are
 LEAST = 0.005  # of the pixels that are found: fewer say nothing about the rest
 COLOURED = 8  # levels between channels that are a colour, not the noise of a camera
 MARKS = 0.01  # of the pixels that may have one, in a gray image
