@@ -100,7 +100,7 @@ def bare(build: Build) -> float:
     network = build.network().to(memory_format=torch.channels_last).train()
     speed_up(network, CPU, precision)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-    images, label = next(iter(DataLoader(build.crops(), PARAMS.train.batch)))
+    images, label = next(iter(DataLoader(build.crops(1), PARAMS.train.batch)))
 
     def step() -> None:
         with autocast(CPU, precision):
@@ -119,7 +119,7 @@ def example(build: Build) -> float:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     loss_of = smp.losses.DiceLoss("binary", from_logits=True)
     mean, std = (torch.tensor(build.card[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
-    loader = DataLoader(build.crops(), PARAMS.train.batch, num_workers=torch.get_num_threads())
+    loader = DataLoader(build.crops(LONG), PARAMS.train.batch, num_workers=torch.get_num_threads())
 
     def steps() -> Any:
         for images, label in loader:
