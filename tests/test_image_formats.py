@@ -417,7 +417,7 @@ def core_in_air(side, dtype, noise, air):
         (400, np.uint8, 0.03, -0.085, ""),  # cut off at black
         (400, np.uint16, 0.002, 0.12, ""),  # hardly any noise
         (400, np.uint8, 0.03, 0.12, "colour"), (400, np.uint8, 0.03, 0.12, "bar"), (400, np.uint8, 0.03, 0.12, "line"),
-        (400, np.uint8, 0.03, 0.12, "round"), (2500, np.uint16, 0.06, 0.12, "round"), (400, np.uint8, 0.03, -0.085, "round"),
+        (400, np.uint8, 0.03, 0.12, "round"), (2500, np.uint16, 0.06, 0.12, "round"), (400, np.uint8, 0.03, -0.085, "round"), (400, np.uint8, 0.03, 0.12, "dead pixel"),
     ],
 )  # fmt: skip
 def test_the_air_around_a_core_is_no_specimen(tmp_path, side, dtype, noise, air, beside):
@@ -428,6 +428,9 @@ def test_the_air_around_a_core_is_no_specimen(tmp_path, side, dtype, noise, air,
         pixels, inside = np.vstack([pixels, bar(side, 40)]), np.pad(inside, ((0, 40), (0, 0)))
     elif beside == "colour":
         pixels = np.dstack([pixels // 2, pixels, pixels])
+    elif beside == "dead pixel":
+        pixels = pixels.astype(np.float32)
+        pixels[side // 2 + 9, side // 2 + 9] = np.nan
     elif beside == "round":  # a reconstruction, that knows nothing of what is outside its circle
         rows, cols = np.mgrid[:side, :side] - side / 2 + 0.5
         pixels[np.hypot(rows, cols) > 0.498 * side] = 40 if noise == 0.03 else 0
@@ -435,9 +438,10 @@ def test_the_air_around_a_core_is_no_specimen(tmp_path, side, dtype, noise, air,
     valid, tags = valid_after(tmp_path / "a.tif", tmp_path)
     assert "air around the specimen" in tags["FRAME"]
     within = ndimage.distance_transform_edt(inside) > max(6, 0.006 * side)  # but for its rim
-    assert valid[within].all()
+    there = valid_after(tmp_path / "a.tif", tmp_path, border="none", data_bar="none")[0]
+    assert np.count_nonzero(~there) == (beside == "dead pixel")
+    assert valid[within & there].all()
     assert not valid[~inside].any()
-    assert valid_after(tmp_path / "a.tif", tmp_path, border="none", data_bar="none")[0].all()
 
 
 @pytest.mark.parametrize("kind", ["pore", "grain", "part"])
@@ -468,8 +472,9 @@ def test_a_vignette_is_no_air(tmp_path, side, depth, power, noise, field):
     inside = away < reach + 0.01
     seen = np.where(inside, np.clip(pixels, 0.01, 1), 0)
     Image.fromarray((seen * 255).astype(np.uint8)).save(tmp_path / "a.png")
-    valid = valid_after(tmp_path / "a.png", tmp_path)[0]
+    valid, tags = valid_after(tmp_path / "a.png", tmp_path)
     assert not (inside & ~valid).any()
+    assert ("outside the field of view" in tags.get("FRAME", "")) == (field == "round")
 
 
 def test_levels_leave_the_data_bar_out(tmp_path):
