@@ -108,6 +108,7 @@ def test_a_build_of_a_part_removes_nothing_and_a_whole_one_what_is_left_over(tmp
     [
         ("raw/mine.png", "data/raw/mine.png is there, but no image in data/raw/images"),
         ("raw/labels/mine.json", "no image in data/raw/images: put images into images/"),
+        ("raw/labels", "data/raw/labels is there, but no image"),
         ("raw/images.dvc", "run dvc pull"),
         ("raw.dvc", "run dvc pull"),
     ],
@@ -117,8 +118,12 @@ def test_the_demo_study_does_not_stand_in_for_one_that_is_begun(tmp_path, monkey
     (tmp_path / "data/raw/images").mkdir(parents=True)
     (tmp_path / "data/raw/.gitkeep").touch()
     assert Plan(params()).is_demo
-    (tmp_path / "data" / there).parent.mkdir(exist_ok=True)
-    (tmp_path / "data" / there).touch()
+    path = tmp_path / "data" / there
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix:
+        path.touch()
+    else:
+        path.symlink_to(tmp_path / "not-mounted")
     with pytest.raises(PoresegError, match=told):
         Plan(params())
     assert Plan(params() | {"study": "data/demo"}).is_demo

@@ -61,6 +61,7 @@ def test_samples_csv_says_how_an_image_is_read(tmp_path):
     ("table", "told"),
     [
         ("image,pixel_size_um\na.tif,1,25\n", "line 2 has more cells than there are columns; wanted numbers with a point"),
+        ("image,pixel_size_um,specimen\na.tif,1,25,\n", "line 2 has more cells"),
         ("image;pixel_size_um\na.tif;1,25\n", "cells lie between semicolons"),
         ("image;pixel_size_um\na.tif;1.25\n", "cells lie between semicolons"),
     ],
@@ -70,8 +71,8 @@ def test_a_decimal_comma_is_told_and_no_other_scale_taken(tmp_path, table, told)
         read_study(make(tmp_path, ["a.tif"], [], table))
 
 
-def test_empty_cells_beyond_the_columns_are_no_matter(tmp_path):
-    (a,) = read_study(make(tmp_path, ["a.tif"], [], "image,pixel_size_um\na.tif,1.25,,\n,,,\n"))
+def test_rows_that_a_spreadsheet_leaves_empty_are_no_matter(tmp_path):
+    (a,) = read_study(make(tmp_path, ["a.tif"], [], "image,pixel_size_um\na.tif,1.25\n,,,\n"))
     assert a.pixel_size_um == 1.25
 
 

@@ -175,7 +175,7 @@ def _default_study(results: Path) -> Path:
     if studies.holds_images(USER_STUDY):
         return USER_STUDY
     begun = [path for path in (USER_STUDY.with_suffix(".dvc"), *sorted(USER_STUDY.rglob("*")))
-             if path.is_file() and not path.name.startswith(".")]  # fmt: skip
+             if (path.is_file() or path.is_symlink()) and not path.name.startswith(".")]  # fmt: skip
     if any(path.suffix == ".dvc" for path in begun):
         raise PoresegError(f"{USER_STUDY} holds no images yet, but DVC knows of some: run dvc pull")
     if begun:
@@ -185,14 +185,14 @@ def _default_study(results: Path) -> Path:
     kept = sorted(recorded(results) - {sample.name for sample in demo.samples(DEMO_STUDY)})
     if kept:
         raise PoresegError(
-            f"{results} holds results of {kept[0]}, and {USER_STUDY} no images any more: put them back, "
-            "or build the demo study elsewhere (--config results=demo)"
+            f"{results} holds results of {kept[0]}, and {USER_STUDY} no images: put them back, name "
+            "their study (--config study=PATH), or build the demo study elsewhere (--config results=demo)"
         )
     return DEMO_STUDY
 
 
 def recorded(results: Path) -> set[str]:
-    """Images whose results lie in a folder, as builds have noted."""
+    """Images whose results builds have begun to write into a folder."""
     record = results / RECORD
     return set(read_json(record)) if record.is_file() else set()
 

@@ -271,7 +271,7 @@ def _read_rows(path: Path) -> dict[str, dict[str, str]]:
         return {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
+            reader = csv.DictReader(file, restval="")
             columns = [column.strip() for column in reader.fieldnames or []]
             reader.fieldnames = columns
             if len(columns) == 1 and ";" in columns[0]:
@@ -280,8 +280,8 @@ def _read_rows(path: Path) -> dict[str, dict[str, str]]:
                 )
             rows = []
             for row in reader:
-                beyond = row.pop("", None)
-                if beyond and any(cell.strip() for cell in beyond):
+                beyond = row.pop(None, None)
+                if beyond is not None and any(map(str.strip, (*row.values(), *beyond))):
                     raise PoresegError(
                         f"{path}: line {reader.line_num} has more cells than there are columns; "
                         "wanted numbers with a point (1.25), and quotes around what holds a comma"
