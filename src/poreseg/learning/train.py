@@ -75,6 +75,7 @@ def train(
 
     The other parameters are the `train` section of params.yaml.
     """
+    tracker.writes(model)
     pace = Recipe(**recipe)
     _check_start(start, encoder_card)
     number = 1000 * seed + (999 if fold is None else fold)  # other crops in each training
@@ -110,7 +111,6 @@ def train(
         apply_temperature(network, 1 / card["temperature"])
     made_of = [tiles, *rasters, *labels, *sources]
     key = digest([card["params_hash"], [sha256(path) for path in made_of]])
-    tracker.writes(model)
     tracker.params({**settings, "start": str(start)})
     tracker.params({f"augment.{key}": value for key, value in augment["settings"].items()})
     tracker.params({f"encoder.{key}": value for key, value in encoder.items()})
