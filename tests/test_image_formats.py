@@ -255,7 +255,8 @@ def test_samples_csv_overrides_and_a_conflict_is_told(tmp_path):
     )
     with pytest.warns(
         PoresegWarning,
-        match=r"pixel size 2 um in samples\.csv or --pixel-size-um, 0\.25 um in OME-XML",
+        match=r"pixel size 2 um in samples\.csv or --pixel-size-um, 0\.25 um in OME-XML; "
+        r"samples\.csv or --pixel-size-um counts",
     ):
         ingest(tmp_path / "a.ome.tif", tmp_path / "r.tif", pixel_size_um=2.0, **READING)
     with open_raster(tmp_path / "r.tif") as raster:
