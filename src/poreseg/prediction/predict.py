@@ -97,7 +97,7 @@ def predict_with(
         between = bounds(refine, strange=seen.strange)
         second = between and _second(raster, found, threshold, between)
         if second and second.share:
-            tags["REFINED"] = f"{second.share:.2f}"
+            about["tags"] = tags | {"REFINED": f"{second.share:.2f}"}
             _write(found, _refined(raster, found, second, 1 + spread), about)
 
 
