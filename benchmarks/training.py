@@ -34,12 +34,13 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from poreseg.config import read_params
 from poreseg.devices import keep_freed_memory
 from poreseg.files import read_json
-from poreseg.learning.dataset import Crops, Item, by_name
+from poreseg.learning.dataset import Crops, Item
 from poreseg.learning.losses import dice_and_bce
 from poreseg.learning.model import autocast, build_network, normalise, precision_of
 from poreseg.learning.pipeline import load_pipeline
 from poreseg.learning.speed import speed_up
 from poreseg.learning.train import train
+from poreseg.names import by_name
 from poreseg.tables import read_table
 from poreseg.tracking import Silent
 

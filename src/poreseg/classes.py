@@ -3,3 +3,5 @@
 MATRIX = 0
 PORE = 1
 UNKNOWN = 255  # in labels neither trained on nor scored; in masks no specimen
+
+NOTHING_KNOWN = "no training image has a known pixel: all labels are unknown"  # what is told where nobody teaches

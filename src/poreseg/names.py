@@ -1,5 +1,6 @@
 """Names: what joins an image, its label and their results."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -10,3 +11,8 @@ def stem(path: Path | str) -> str:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return Path(name).stem
+
+
+def by_name(paths: Sequence[Path | str]) -> dict[str, Path]:
+    """Paths of results by the name of their image."""
+    return {Path(path).stem: Path(path) for path in paths}

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skimage.feature import multiscale_basic_features
 from sklearn.ensemble import RandomForestClassifier
 
-from poreseg.classes import PORE, UNKNOWN
+from poreseg.classes import NOTHING_KNOWN, PORE, UNKNOWN
 from poreseg.errors import PoresegError
 from poreseg.images.raster import Raster, open_raster
 from poreseg.images.windows import Window, grid
@@ -48,7 +48,7 @@ def learn(
             classes.append(np.full(len(places), pore))
             weights.append(np.full(len(places), share))
     if not features:
-        raise PoresegError("no training image has a known pixel: all labels are unknown")
+        raise PoresegError(NOTHING_KNOWN)
     forest = RandomForestClassifier(trees, min_samples_leaf=2, n_jobs=threads, random_state=seed)
     return forest.fit(np.concatenate(features), np.concatenate(classes), np.concatenate(weights))
 

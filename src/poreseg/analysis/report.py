@@ -22,6 +22,7 @@ from poreseg.classes import PORE
 from poreseg.files import read_json, write_text
 from poreseg.images.raster import open_raster
 from poreseg.metrics import METHODS
+from poreseg.names import by_name
 from poreseg.prediction.segment import BLUE, paint
 from poreseg.tables import read_table
 
@@ -69,7 +70,7 @@ def report(
     image_px
         Longest side of the pictures.
     """
-    label_of = {Path(path).stem: path for path in labels}
+    label_of = by_name(labels)
     table = read_table(scores).set_index("image")
     measured = read_table(porosity).set_index("image")
     images: list[dict[str, Any]] = []

@@ -10,8 +10,9 @@ from skimage.segmentation import find_boundaries
 
 from poreseg.classes import PORE
 from poreseg.files import whole
-from poreseg.learning.dataset import Crops, by_name
+from poreseg.learning.dataset import Crops
 from poreseg.learning.pipeline import load_pipeline, write_pipeline
+from poreseg.names import by_name
 from poreseg.tables import read_table
 
 ROWS, COLUMNS = 6, 6

@@ -1,6 +1,6 @@
 """What is learned from: crops of images, at random, balanced and augmented, and drawn specimens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from poreseg.classes import MATRIX, PORE, UNKNOWN
+from poreseg.classes import MATRIX, NOTHING_KNOWN, PORE, UNKNOWN
 from poreseg.drawn.anything import draw_anything
 from poreseg.errors import PoresegError
 from poreseg.images.raster import Raster, keep_open
@@ -53,7 +53,7 @@ class Crops(Dataset[Item]):
     ) -> None:
         self._tiles = tiles[tiles["known"] > 0].reset_index(drop=True)
         if self._tiles.empty:
-            raise PoresegError("no training image has a known pixel: all labels are unknown")
+            raise PoresegError(NOTHING_KNOWN)
         self._any = _chances(self._tiles, np.ones(len(self._tiles), bool))
         self._pore = _chances(self._tiles, (self._tiles["pore"] > 0).to_numpy())
         self._rasters, self._labels = rasters, labels
@@ -131,11 +131,6 @@ class WithDrawn(Dataset[Item]):
         number = int(index * self._share)  # of specimens before this index
         replaced = int((index + 1) * self._share) > number
         return self._drawn[number] if replaced else self._crops[index]
-
-
-def by_name(paths: Sequence[Path | str]) -> dict[str, Path]:
-    """Paths of rasters by the name of their image."""
-    return {Path(path).stem: Path(path) for path in paths}
 
 
 def read_square(image: Raster, truth: Raster, row: int, col: int, side: int) -> Square:

@@ -13,7 +13,7 @@ from poreseg.files import digest, read_json, sha256, whole
 from poreseg.images.raster import open_raster
 from poreseg.learning.calibrate import AS_PREDICTED, apply_temperature, calibrate
 from poreseg.learning.card import CARD, THRESHOLD, read_card
-from poreseg.learning.dataset import Crops, Drawn, WithDrawn, by_name
+from poreseg.learning.dataset import Crops, Drawn, WithDrawn
 from poreseg.learning.looks import looks_of
 from poreseg.learning.loop import Learned, Recipe, fit
 from poreseg.learning.model import EVEN, Model, load_model, save_model, start_network
@@ -21,6 +21,7 @@ from poreseg.learning.pipeline import load_pipeline
 from poreseg.learning.sliding import predict_raster
 from poreseg.lineage import data_hash, git_commit
 from poreseg.metrics import count
+from poreseg.names import by_name
 from poreseg.tables import read_table, write_table
 from poreseg.tracking import Silent
 
