@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,8 @@ from numpy.typing import NDArray
 
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
-from poreseg.learning.sliding import Predictor, predict_raster
-from poreseg.prediction.polarity import how_seen
-from poreseg.prediction.predict import usual_threshold
-from poreseg.prediction.refine import bounds, learn_from
+from poreseg.learning.sliding import Predictor
+from poreseg.prediction.predict import predict_with
 
 
 def peak_mib() -> int:
@@ -50,16 +49,12 @@ def write_inverse(raster: Path, to: Path) -> None:
 
 
 def predicted(model: Predictor, raster: Path, **settings: Any) -> tuple[NDArray[np.float32], float]:
-    """Probabilities (H, W) by the `predict` section of params.yaml, as the verb predict has them; and its threshold."""
-    seen = how_seen([model], raster, settings.pop("polarity"))
-    between = bounds(settings.pop("refine"), strange=seen.strange)
-    found = predict_raster([model], raster, inverse=seen.inverse, **settings)
-    threshold = usual_threshold([model], strange=seen.strange)
-    if between is None:
-        return found, threshold
-    with open_raster(raster) as image:
-        second = learn_from(image, lambda window: found[window.slices], threshold, between)
-        return second.refined(image, image.frame, found), threshold
+    """Probabilities (H, W) by the `predict` section of params.yaml, as the verb predict writes them; and its threshold."""
+    with TemporaryDirectory() as scratch:
+        out = Path(scratch) / raster.name
+        predict_with([model], raster, out, **settings)
+        with open_raster(out) as found:
+            return found.band(), float(found.tags["THRESHOLD"])
 
 
 def report(found: dict[str, Any], file: Path | None) -> None:

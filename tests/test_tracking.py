@@ -28,7 +28,7 @@ DIES = """
 import os, sys
 from poreseg.tracking import tracked
 with tracked(sys.argv[1]) as tracker:
-    tracker.writes(sys.argv[2])
+    tracker.claim(sys.argv[2])
     os._exit(9)
 """
 
@@ -38,7 +38,7 @@ def test_a_training_that_goes_on_ends_the_run_that_was_killed(statuses):
         subprocess.run([sys.executable, "-c", DIES, name, model])
     assert statuses() == {"killed": "RUNNING", "elsewhere": "RUNNING"}
     with tracked("goes on") as tracker:
-        tracker.writes("a")
+        tracker.claim("a")
         assert statuses()["goes on"] == "RUNNING"
     assert statuses() == {"killed": "KILLED", "elsewhere": "RUNNING", "goes on": "FINISHED"}
 

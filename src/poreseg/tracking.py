@@ -28,8 +28,8 @@ class Silent:
 
     run_id: str | None = None
 
-    def writes(self, model: Path | str) -> None:
-        """The model folder that a training is to write; runs for it that were killed are ended."""
+    def claim(self, model: Path | str) -> None:
+        """The model folder that the run's training writes, it alone: runs that had it were killed."""
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Params of the run."""
@@ -53,7 +53,7 @@ class Tracker(Silent):
     def __init__(self, mlflow: Any, run_id: str) -> None:
         self._mlflow, self.run_id = mlflow, run_id
 
-    def writes(self, model: Path | str) -> None:
+    def claim(self, model: Path | str) -> None:
         with _harmless():
             # who is killed cannot say so; but only one training at a time writes a folder
             place = f"{platform.node()}:{Path(model).resolve()}"

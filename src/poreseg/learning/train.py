@@ -76,7 +76,7 @@ def train(
 
     The other parameters are the `train` section of params.yaml.
     """
-    tracker.writes(model)
+    tracker.claim(model)
     pace = Recipe(**recipe)
     _check_start(start, encoder_card)
     number = 1000 * seed + (999 if fold is None else fold)  # other crops in each training

@@ -78,7 +78,8 @@ def predict_with(
     if seen.strange:
         warn(f"{name}: looks like no image that the model has learned from; look at its pores, and outline some for training")  # fmt: skip
     tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
-    threshold = usual_threshold(models, strange=seen.strange)
+    fitted = float(np.mean([model.card["threshold"] for model in models]))  # to known materials
+    threshold = THRESHOLD if seen.strange else fitted
     tags["THRESHOLD"] = str(threshold)
     tags["REFINED"] = "0"
     tags["POLARITY"] = "inverted" if seen.inverse else "as it is"
@@ -97,13 +98,8 @@ def predict_with(
         between = bounds(refine, strange=seen.strange)
         second = between and _second(raster, found, threshold, between)
         if second and second.share:
-            about["tags"] = tags | {"REFINED": f"{second.share:.2f}"}
+            about["tags"] = tags | {"REFINED": str(second.share)}
             _write(found, _refined(raster, found, second, 1 + spread), about)
-
-
-def usual_threshold(models: Sequence[Predictor], *, strange: bool) -> float:
-    """From which probability on is pore: what was fitted, to known materials, or `THRESHOLD`."""
-    return THRESHOLD if strange else float(np.mean([model.card["threshold"] for model in models]))
 
 
 def _second(raster: Path | str, found: Path, threshold: float, between: Bounds) -> Second:

@@ -90,7 +90,8 @@ def learn_from(image: Raster, found: Probabilities, threshold: float, between: B
         return Second(None, 0.0)
     model, agreement = learn(np.concatenate(looks), np.concatenate(soft), threshold)
     different, alike = between
-    return Second(model, float(np.clip((agreement - different) / (alike - different), 0, 1)))
+    say = np.clip((agreement - different) / (alike - different), 0, 1)
+    return Second(model, round(float(say), 2))  # less than a hundredth is none
 
 
 def learn(
