@@ -175,7 +175,8 @@ def read(path: Path, reader: str) -> None:
         assert set(np.unique(values).tolist()) <= {0, 1, 255}
     else:
         with open_image(path) as source:
-            view, _ = look(source, data_bar="auto", border="auto", data_bar_px=None)
+            view, *_ = look(source, data_bar_px=None, data_bar="auto", border="auto",
+                            low_percentile=0.5, high_percentile=99.5)  # fmt: skip
             assert view.valid.any()
 
 

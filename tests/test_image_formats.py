@@ -445,6 +445,20 @@ def test_the_air_around_a_core_is_no_specimen(tmp_path, side, dtype, noise, air,
     assert not valid[~inside].any()
 
 
+@pytest.mark.parametrize("reach", [1, 0.498])
+def test_the_air_around_a_core_is_as_black_as_what_fills_its_pores(tmp_path, reach):
+    pixels, inside = core_in_air(400, np.uint8, 0.03, 0.12)
+    rows, cols = np.mgrid[:400, :400] - 199.5
+    seen = np.hypot(rows, cols) <= reach * 400
+    pixels[~seen] = 90  # a reconstruction's circle, if it reaches no farther; this is no air
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    valid, tags = valid_after(tmp_path / "a.png", tmp_path)
+    levels = float(tags["LOW"]), float(tags["HIGH"])
+    assert not valid[~inside].any()
+    assert levels == pytest.approx(np.percentile(pixels[seen], [0.5, 99.5]), abs=1)
+    assert levels[0] < np.percentile(pixels[valid], 0.5)
+
+
 @pytest.mark.parametrize("kind", ["pore", "grain", "part"])
 def test_what_only_looks_like_air_stays_specimen(tmp_path, kind):
     side = 400

@@ -15,7 +15,7 @@ from poreseg.config import Params
 from poreseg.files import whole
 from poreseg.images import scale
 from poreseg.images.frame import Frame
-from poreseg.images.ingest import gray_levels, look
+from poreseg.images.ingest import look
 from poreseg.images.raster import to_rgb8
 from poreseg.images.registry import open_image
 from poreseg.images.source import Choice
@@ -51,8 +51,9 @@ def check_sample(sample: Sample, params: Params) -> Checked:
     """
     reading = params.ingest
     with open_image(sample.image, Choice(sample.channel, sample.plane)) as source:
-        view, frame = look(source, data_bar=reading.data_bar, border=reading.border,
-                           data_bar_px=sample.data_bar_px)  # fmt: skip
+        view, frame, (black, white) = look(
+            source, data_bar_px=sample.data_bar_px, **reading.model_dump()
+        )
         size, size_from = scale.choose(source.scales, sample.pixel_size_um, str(source.path))
         grid = Grid.of(source, sample.image.name, sample.plane)
     row = [sample.name, f"{grid.width} x {grid.height}, {len(view.bands)} x {view.bands.dtype}",
@@ -66,7 +67,6 @@ def check_sample(sample: Sample, params: Params) -> Checked:
         share = f"{np.mean(known == PORE):.1%}" if known.size else "unknown"
         regions = ndimage.label(label.values == PORE, np.ones((3, 3)))[1]
         row += [_reader(sample), label.understood, str(regions), share]
-    black, white = gray_levels(view, reading.low_percentile, reading.high_percentile)
     picture = outlined(to_rgb8(view.bands, black, white), values, view.valid)
     return Checked(tuple(row), str(frame), _captioned(picture, sample, frame))
 

@@ -51,7 +51,7 @@ class Frame:
 
     `bar_rows` at the bottom are a data bar; `edges` are uniform borders in px (top, bottom,
     left, right); `outside` is the overview's part that lies outside a round or turned field of
-    view, where pixels of the value `fill` show nothing, or in air (no `fill`), where none does.
+    view, where pixels of the value `fill` show nothing; `air` is its part around a specimen.
     """
 
     bar_rows: int = 0
@@ -59,10 +59,15 @@ class Frame:
     edges: tuple[int, int, int, int] = (0, 0, 0, 0)
     outside: NDArray[np.bool_] | None = None
     fill: NDArray[Any] | None = None
+    air: NDArray[np.bool_] | None = None
     step: int = 1
 
     def __bool__(self) -> bool:
-        return bool(self.bar_rows or any(self.edges) or self.outside is not None)
+        return bool(self.bar_rows or any(self.edges) or self._around is not None)
+
+    @property
+    def _around(self) -> NDArray[np.bool_] | None:
+        return self.outside if self.air is None else self.air  # air lies within a field of view
 
     def shows(
         self, rows: NDArray[np.intp], cols: NDArray[np.intp], bands: NDArray[Any], source: Source
@@ -74,11 +79,11 @@ class Frame:
             (rows >= top) & (rows < source.height - bottom),
             (cols >= left) & (cols < source.width - right),
         )
-        if self.outside is not None:
-            near = self.outside[np.ix_(rows // self.step, cols // self.step)]
-            if self.fill is not None:
-                near &= (bands == self.fill[:, None, None]).all(axis=0)
-            inside &= ~near
+        here = np.ix_(rows // self.step, cols // self.step)
+        if self.outside is not None and self.fill is not None:
+            inside &= ~(self.outside[here] & (bands == self.fill[:, None, None]).all(axis=0))
+        if self.air is not None:
+            inside &= ~self.air[here]
         return inside
 
     def within(self, window: Window, picture: Picture, source: Source) -> NDArray[np.bool_]:
@@ -100,9 +105,9 @@ class Frame:
         if any(self.edges):
             sides = zip(("top", "bottom", "left", "right"), self.edges, strict=True)
             found.append("border of " + ", ".join(f"{n} px {side}" for side, n in sides if n))
-        if self.outside is not None:
-            what = "air around the specimen" if self.fill is None else "outside the field of view"
-            found.append(f"{self.outside.mean():.0%} {what}")
+        if self._around is not None:
+            what = "outside the field of view" if self.air is None else "air around the specimen"
+            found.append(f"{self._around.mean():.0%} {what}")
         return "; ".join(found)
 
 
@@ -141,18 +146,17 @@ def find_frame(
     if outside is not None and outside[inner].mean() >= SHARE[0] / 2:  # more than straight edges
         below = (0, len(view.valid) - kept), (0, 0)
         air = None if told else air_around(bands, outside)
-        if air is not None:
-            return Frame(rows, bar_from, outside=np.pad(air, below), step=view.step)
+        air = None if air is None else np.pad(air, below)
         fill = bands[:, 0, 0] if outside[0, 0] else bands[:, -1, -1]
         near = np.pad(ndimage.binary_dilation(outside), below)
-        return Frame(rows, bar_from, outside=near, fill=fill, step=view.step)
+        return Frame(rows, bar_from, outside=near, fill=fill, air=air, step=view.step)
     air = None if told else air_around(bands[:, *inner], np.zeros(view.valid.shape, bool)[inner])
     if air is not None:
         air = np.pad(air, ((top, len(view.valid) - kept + bottom), (left, right)))
     if rows and bottom:  # a line between specimen and bar is the bar's
         rows, bottom = rows + bottom * view.step, 0
     edges = (top * view.step, bottom * view.step, left * view.step, right * view.step)
-    return Frame(rows, bar_from, edges, air, step=view.step)
+    return Frame(rows, bar_from, edges, air=air, step=view.step)
 
 
 def _gray8(view: Overview) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """Ingest: any raw image becomes a canonical raster, strip by strip."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -40,7 +41,7 @@ def ingest(
     pixel_size_um, channel, plane, data_bar_px
         As samples.csv gives them; None takes what the file says.
     low_percentile, high_percentile
-        Of the specimen's values over all bands; the levels that become black and white.
+        Of the values of specimen and air, over all bands; the levels that become black and white.
     data_bar, border
         "auto" finds them, "none" takes the whole image for specimen.
 
@@ -51,8 +52,10 @@ def ingest(
     """
     choice = Choice(tuple(channel) if channel else None, plane)
     with open_image(image, choice) as source:
-        view, frame = look(source, data_bar=data_bar, border=border, data_bar_px=data_bar_px)
-        low, high = gray_levels(view, low_percentile, high_percentile)
+        view, frame, (low, high) = look(
+            source, data_bar=data_bar, border=border, data_bar_px=data_bar_px,
+            low_percentile=low_percentile, high_percentile=high_percentile,
+        )  # fmt: skip
         size, size_from = scale.choose(source.scales, pixel_size_um, str(source.path))
         tags = {"LOW": low, "HIGH": high, "SOURCE_SHA256": fingerprint([image]),
                 "LOW_PERCENTILE": low_percentile, "HIGH_PERCENTILE": high_percentile}  # fmt: skip
@@ -73,9 +76,13 @@ def ingest(
 
 
 def look(
-    source: Source, *, data_bar: str, border: str, data_bar_px: int | None
-) -> tuple[Overview, Frame]:
-    """See an image as a whole: what of it is specimen (`valid` of the overview), and its frame.
+    source: Source, *, data_bar: str, border: str, data_bar_px: int | None,
+    low_percentile: float, high_percentile: float,
+) -> tuple[Overview, Frame, tuple[float, float]]:  # fmt: skip
+    """See an image as a whole: what of it is specimen (`valid` of the overview), its frame, its gray levels.
+
+    The air around a specimen is none, but has a say in the gray levels: it is what fills the
+    pores, so black means the same however porous the specimen is.
 
     Raises
     ------
@@ -98,7 +105,8 @@ def look(
     frame = find_frame(view, source, data_bar=data_bar, border=border, bar_rows=data_bar_px)
     specimen = frame.out_of(view, source)
     _check_range(specimen, source, f" beside {frame}")
-    return specimen, frame
+    with_air = replace(frame, air=None).out_of(view, source)
+    return specimen, frame, _gray_levels(with_air, low_percentile, high_percentile)
 
 
 def _check_range(view: Overview, source: Source, beside: str = "") -> None:
@@ -111,7 +119,7 @@ def _check_range(view: Overview, source: Source, beside: str = "") -> None:
         )
 
 
-def gray_levels(view: Overview, low: float, high: float) -> tuple[float, float]:
+def _gray_levels(view: Overview, low: float, high: float) -> tuple[float, float]:
     """Levels that become black and white: two percentiles, or the range where they meet."""
     values = view.values
     black, white = np.percentile(values, [low, high])
