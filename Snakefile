@@ -299,6 +299,7 @@ rule evaluate:
     params:
         settings=plan.settings("evaluate"),
         split=plan.split_table(plan.study.labelled),
+        specimens=[plan.study[image].specimen for image in plan.study.labelled],
     script:
         "workflow/scripts/evaluate.py"
 

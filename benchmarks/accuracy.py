@@ -43,7 +43,7 @@ from poreseg.classes import UNKNOWN
 from poreseg.config import read_params
 from poreseg.errors import PoresegWarning
 from poreseg.files import digest, read_json, sha256, write_text
-from poreseg.metrics import METHODS, Counts
+from poreseg.metrics import METHODS, Counts, interval
 from poreseg.names import stem
 from poreseg.split import split_study
 from poreseg.study import Sample, read_study
@@ -168,12 +168,8 @@ def run(
             subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True,
                            env=os.environ | {"MLFLOW_TRACKING_URI": "none"})  # fmt: skip
     scores = read_table(results / "scores.csv")
-    specimens = pd.read_csv(study / "samples.csv", dtype=str)
-    specimens["image"] = [stem(name) for name in specimens["image"]]
     cards = [read_json(path) for path in (results / "model").glob("*/poreseg.json")]
-    return scores.merge(specimens[["image", "specimen"]]).assign(
-        minutes=sum(card["minutes"] for card in cards)
-    )
+    return scores.assign(minutes=sum(card["minutes"] for card in cards))
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
@@ -183,7 +179,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
         images = group.groupby(["specimen", "image"], as_index=False)[
             ["iou", "dice", "boundary_iou", "object_f1", "error", "minutes"]
         ].mean()
-        low, high = interval(images)
+        low, high = bounds(images)
         pooled = Counts(*(int(group[column].sum()) for column in COUNTS))
         found.append({
             "protocol": protocol, "method": method, "seeds": group["seed"].nunique(),
@@ -205,7 +201,7 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
         for method in others:
             gain = (wide[method] - wide[first]).dropna()
             images = gain.groupby(["specimen", "image"]).mean().rename("iou").reset_index()
-            low, high = interval(images)
+            low, high = bounds(images)
             found.append({
                 "protocol": protocol, "method": method, "against": first, "images": len(images),
                 "seeds": gain.index.get_level_values("seed").nunique(), "gain": images["iou"].mean(),
@@ -214,17 +210,11 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def interval(images: pd.DataFrame) -> tuple[float, float]:
+def bounds(images: pd.DataFrame) -> tuple[float, float]:
     """95 % bootstrap interval of the mean IoU of images, drawing whole specimens; NaN of one."""
     defined = images.dropna(subset="iou")
-    if defined["specimen"].nunique() < 2:
-        return float("nan"), float("nan")
-    by_specimen = defined.groupby("specimen")["iou"].agg(["sum", "count"]).to_numpy()
-    random = np.random.default_rng(1)
-    drawn = by_specimen[random.integers(len(by_specimen), size=(RESAMPLES, len(by_specimen)))]
-    means = drawn[..., 0].sum(axis=1) / drawn[..., 1].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+    found = interval([*defined["iou"]], [*defined["specimen"]], resamples=RESAMPLES, seed=1)
+    return (found[0], found[1]) if found else (float("nan"), float("nan"))
 
 
 def long(scores: pd.DataFrame, method: str, *, baselines: bool) -> pd.DataFrame:

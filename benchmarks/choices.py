@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from accuracy import interval
+from accuracy import bounds
 from common import predicted, write_inverse
 from numpy.typing import NDArray
 
@@ -94,7 +94,7 @@ def main() -> None:
         wide = group.pivot_table(index=["specimen", "image", "run"], columns="choice", values="iou")
         for choice in CHOICES:
             gain = (wide[choice] - wide["default"]).dropna().groupby(["specimen", "image"]).mean()
-            low, high = interval(gain.rename("iou").reset_index())
+            low, high = bounds(gain.rename("iou").reset_index())
             found.append({
                 "protocol": protocol, "choice": choice, "images": len(gain), "runs": group["run"].nunique(),
                 "default_iou": wide["default"].mean(), "gain": gain.mean(), "low": low, "high": high,

@@ -209,14 +209,15 @@ def test_what_is_not_refitted_learns_for_as_long(tiny_study, tmp_path):
 
 
 def test_the_summary_has_a_line_for_each_role_that_has_images(tmp_path):
-    def score(images, iou, interval):
-        return {"images": images, "iou_mean": iou, "iou_ci95": interval}
+    def score(images, specimens, iou, interval):
+        return {"images": images, "specimens": specimens, "iou_mean": iou, "iou_ci95": interval}
 
-    folds = {"train": score(0, None, None), "validation": score(11, 0.714, [0.66, 0.75]),
-             "test": score(0, None, None), "baselines": {}}  # fmt: skip
-    (tmp_path / "metrics.json").write_text(json.dumps(folds))
+    scores = {"train": score(4, 1, 0.8, None), "validation": score(11, 11, 0.714, [0.66, 0.75]),
+              "test": score(0, 0, None, None), "baselines": {}}  # fmt: skip
+    (tmp_path / "metrics.json").write_text(json.dumps(scores))
     lines = [line.split(maxsplit=2) for line in summary(tmp_path).splitlines() if "IoU" in line]
     assert [(iou, role) for _, iou, role in lines] == [
+        ("0.80", "train, mean of 4 images of 1 specimen"),
         ("0.71", "validation, mean of 11 images (95 % interval 0.66 to 0.75)"),
         ("none", "test, mean of 0 images"),  # which a user ought to know
     ]

@@ -43,20 +43,20 @@ def test_hand_worked_scores(
 
 
 def test_pooled_scores_count_pixels_and_means_count_images():
-    found = summarise([Counts(1, 1, 0, 0), Counts(6, 0, 2, 0)], **HOW)
+    found = summarise([Counts(1, 1, 0, 0), Counts(6, 0, 2, 0)], ["a", "a"], **HOW)
     assert found["iou_mean"] == pytest.approx((1 / 2 + 6 / 8) / 2)
     assert found["iou_pooled"] == pytest.approx(7 / 10)
-    assert found["images"] == 2
+    assert (found["images"], found["specimens"]) == (2, 1)
 
 
 def test_an_undefined_image_is_left_out_of_the_mean_and_told():
-    found = summarise([Counts(1, 1, 0, 0), Counts(0, 0, 0, 9)], **HOW)
+    found = summarise([Counts(1, 1, 0, 0), Counts(0, 0, 0, 9)], ["a", "b"], **HOW)
     assert (found["iou_mean"], found["images"], found["images_without_iou"]) == (0.5, 2, 1)
     assert found["iou_ci95"] is None
 
 
 def test_no_images_give_null():
-    found = summarise([], **HOW)
+    found = summarise([], [], **HOW)
     assert found["images"] == 0
     assert [found[k] for k in ("iou_mean", "iou_ci95", "iou_pooled", "dice_mean")] == [None] * 4
     assert mean([None, None]) is None
@@ -65,9 +65,18 @@ def test_no_images_give_null():
 def test_the_interval_holds_the_mean_and_narrows_with_images():
     draw = np.random.default_rng(0)
     few, many = draw.uniform(0.4, 0.9, 5).tolist(), draw.uniform(0.4, 0.9, 200).tolist()
-    wide, narrow = interval(few, **HOW), interval(many, **HOW)
+    wide, narrow = (interval(ious, [*map(str, range(len(ious)))], **HOW) for ious in (few, many))
     assert wide[0] < np.mean(few) < wide[1]
     assert narrow[1] - narrow[0] < (wide[1] - wide[0]) / 2
+
+
+def test_images_of_one_specimen_are_drawn_together():
+    specimens = ["a", "a", "a", "b"]
+    # aa, ab, ba, bb are as likely: of a mean the lowest is that of a alone, the highest that of b
+    assert interval([0.2, 0.4, 0.6, 0.9], specimens, **HOW) == pytest.approx([0.4, 0.9])
+    assert interval([0.2, 0.4, 0.6, None], specimens, **HOW) is None  # of one specimen
+    once = interval([0.2, 0.4, 0.6, 0.9], ["a", "b", "c", "d"], **HOW)
+    assert interval([0.2, 0.4, 0.6, 0.9] * 2, [*"abcdabcd"], **HOW) == pytest.approx(once)
 
 
 def test_the_threshold_curve_is_the_iou_at_that_threshold(tmp_path):

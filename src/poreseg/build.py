@@ -82,10 +82,11 @@ def summary(results: Path | str) -> str:
 
 
 def _score_line(role: str, score: Mapping[str, Any]) -> str:
+    line = f"IoU    {_figure(score['iou_mean'])}  {role}, mean of {score['images']} images"
+    if score["images"] > score["specimens"]:
+        line += f" of {score['specimens']} specimen{'s' * (score['specimens'] > 1)}"
     low, high = score["iou_ci95"] or (None, None)
-    return f"IoU    {_figure(score['iou_mean'])}  {role}, mean of {score['images']} images" + (
-        f" (95 % interval {_figure(low)} to {_figure(high)})" if low is not None else ""
-    )
+    return line if low is None else f"{line} (95 % interval {_figure(low)} to {_figure(high)})"
 
 
 def _figure(value: float | None) -> str:

@@ -1,5 +1,6 @@
 """Scores from counts: count first over whole images, divide last."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -107,26 +108,47 @@ def mean(values: list[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-def interval(values: list[float | None], *, resamples: int, seed: int) -> list[float] | None:
-    """95 % percentile bootstrap interval of the mean over images; None for fewer than two."""
-    defined = [value for value in values if value is not None]
-    if len(defined) < 2:
+def interval(
+    values: Sequence[float | None], specimens: Sequence[str], *, resamples: int, seed: int
+) -> list[float] | None:
+    """95 % percentile bootstrap interval of the mean over images; None for fewer than two specimens.
+
+    Whole specimens are drawn: images of one are alike, and say less than as many of others.
+
+    Parameters
+    ----------
+    values
+        One an image; None is left out.
+    specimens
+        Which one each image shows.
+    """
+    defined = [(v, s) for v, s in zip(values, specimens, strict=True) if v is not None]
+    of = np.unique([specimen for _, specimen in defined], return_inverse=True)[1]
+    images = np.bincount(of)
+    if len(images) < 2:
         return None
     found = bootstrap(
-        (np.array(defined),), np.mean, confidence_level=0.95, n_resamples=resamples,
-        method="percentile", rng=np.random.default_rng(seed),
+        (np.bincount(of, [value for value, _ in defined]), images), _mean_of_drawn, paired=True, confidence_level=0.95,
+        n_resamples=resamples, method="percentile", rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
     return [float(found.low), float(found.high)]
 
 
-def summarise(counts: list[Counts], *, resamples: int, seed: int) -> dict[str, Any]:
+def _mean_of_drawn(sums: NDArray[Any], images: NDArray[Any], axis: int) -> NDArray[Any]:
+    return np.asarray(sums.sum(axis=axis) / images.sum(axis=axis))
+
+
+def summarise(
+    counts: Sequence[Counts], specimens: Sequence[str], *, resamples: int, seed: int
+) -> dict[str, Any]:
     """The scores of a set of images: means over images, and pooled over their pixels."""
     ious = [c.iou for c in counts]
     pooled = sum(counts, Counts())
     return {
         "images": len(counts),
+        "specimens": len(set(specimens)),
         "iou_mean": mean(ious),
-        "iou_ci95": interval(ious, resamples=resamples, seed=seed),
+        "iou_ci95": interval(ious, specimens, resamples=resamples, seed=seed),
         "iou_pooled": pooled.iou,
         "dice_mean": mean([c.dice for c in counts]),
         "dice_pooled": pooled.dice,

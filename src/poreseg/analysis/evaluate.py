@@ -35,6 +35,7 @@ def evaluate(
     calibration: Path | str,
     *,
     split: Sequence[Sequence[Any]],
+    specimens: Sequence[str],
     resamples: int,
     seed: int,
 ) -> None:
@@ -48,7 +49,7 @@ def evaluate(
         What the verb baseline wrote.
     metrics
         JSON to write: for train, validation and test, and the same for each of the
-        baselines, means over images with a bootstrap interval, and pooled scores.
+        baselines, means over images with a bootstrap interval over specimens, and pooled scores.
         An undefined figure is null.
     scores
         CSV to write, one row an image, with its counts, how well outlines and single pores are
@@ -59,25 +60,29 @@ def evaluate(
         CSV to write: share of pores by probability, for each role.
     split
         Rows of image, role and held-out fold.
+    specimens
+        Which one each of these images shows.
 
     The other parameters are the `evaluate` section of params.yaml.
     """
     roles = [role for _, role, _ in split]
     found, rows = [], []
-    for (name, role, _), mask, label in zip(split, masks, labels, strict=True):
+    for (name, role, _), specimen, mask, label in zip(split, specimens, masks, labels, strict=True):
         with open_raster(mask) as predicted, open_raster(label) as truth:
             pore, known = predicted.band() == PORE, truth.band()
         found.append(count(pore, known))
         shapes = {"boundary_iou": boundary_iou(pore, known), "object_f1": object_f1(pore, known)}
-        rows.append(_row(name, role, found[-1]) | shapes | _place(name, pore, known, found[-1]))
+        rows.append(
+            _row(name, specimen, role, found[-1]) | shapes | _place(name, pore, known, found[-1])
+        )
     beside = read_baselines(baselines)
-    how = {"resamples": resamples, "seed": seed}
+    places = {role: [at for at, own in enumerate(roles) if own == role] for role in ROLES}
 
     def by_role(counts: Sequence[Counts]) -> dict[str, Any]:
         return {
-            role: summarise([c for c, r in zip(counts, roles, strict=True) if r == role], **how)
-            for role in ROLES
-        }
+            role: summarise([counts[at] for at in own], [specimens[at] for at in own], resamples=resamples, seed=seed)
+            for role, own in places.items()
+        }  # fmt: skip
 
     encoder = read_json(encoder_card)
     summary: dict[str, Any] = {
@@ -100,9 +105,9 @@ def evaluate(
     write_json(metrics, summary)
 
 
-def _row(name: str, role: str, counts: Counts) -> dict[str, Any]:
+def _row(name: str, specimen: str, role: str, counts: Counts) -> dict[str, Any]:
     return {
-        "image": name, "role": role, "iou": counts.iou, "dice": counts.dice,
+        "image": name, "specimen": specimen, "role": role, "iou": counts.iou, "dice": counts.dice,
         "precision": counts.precision, "recall": counts.recall,
         "porosity": counts.porosity, "label_porosity": counts.label_porosity,
         "true_pore_px": counts.true_pore, "false_pore_px": counts.false_pore,
