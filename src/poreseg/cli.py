@@ -54,7 +54,7 @@ def predict(
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="Pore from this probability; else what the model has, 0.4 for strangers."
+            help="Pore from this probability; else the model's own, 0.4 for images unlike those of training."
         ),
     ] = None,
     pixel_size_um: Annotated[
@@ -68,7 +68,10 @@ def predict(
     data_bar_px: Annotated[
         int | None, typer.Option(help="Rows at the bottom that are a data bar.", min=0)
     ] = None,
-    params: Annotated[Path | None, typer.Option(help="A params.yaml; else the defaults.")] = None,
+    params: Annotated[
+        Path | None,
+        typer.Option(help="A params.yaml; else the one in this folder, else the project's."),
+    ] = None,
 ) -> None:
     """Find the pores in images that the model has not seen: mask, overlay in blue, porosity."""
     from poreseg.analysis.morphometry import measure, measure_all
@@ -131,7 +134,10 @@ def predict(
 @app.command()
 def check(
     study: Annotated[Path | None, typer.Argument(help="A study folder; else data/raw.")] = None,
-    params: Annotated[Path | None, typer.Option(help="A params.yaml; else the defaults.")] = None,
+    params: Annotated[
+        Path | None,
+        typer.Option(help="A params.yaml; else the one in this folder, else the project's."),
+    ] = None,
     sheet: Annotated[
         Path, typer.Option(help="Picture of all labels over their images, to write.")
     ] = Path("results/check.png"),
@@ -186,7 +192,10 @@ def convert(
     to: Annotated[str, typer.Option(help="mask, geojson, labelme or coco.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
     plane: Annotated[int | None, typer.Option(help="Plane of a stack, from 1.", min=1)] = None,
-    params: Annotated[Path | None, typer.Option(help="A params.yaml; else the defaults.")] = None,
+    params: Annotated[
+        Path | None,
+        typer.Option(help="A params.yaml; else the one in this folder, else the project's."),
+    ] = None,
 ) -> None:
     """Write a label in another format: the way back into the labelling tool."""
     from poreseg.images.registry import open_image
