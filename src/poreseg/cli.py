@@ -26,6 +26,10 @@ app = typer.Typer(
 console = Console(width=None if sys.stdout.isatty() else 160)  # a log has no edge to wrap at
 # columns of a table that are no numbers
 TEXT = ("size", "um/px", "specimen", "role", "label", "understood as")
+ParamsFile = Annotated[
+    Path | None,
+    typer.Option(help="A params.yaml; else the one in this folder, else the project's."),
+]
 
 
 def _micrometres(text: str) -> float:
@@ -68,10 +72,7 @@ def predict(
     data_bar_px: Annotated[
         int | None, typer.Option(help="Rows at the bottom that are a data bar.", min=0)
     ] = None,
-    params: Annotated[
-        Path | None,
-        typer.Option(help="A params.yaml; else the one in this folder, else the project's."),
-    ] = None,
+    params: ParamsFile = None,
 ) -> None:
     """Find the pores in images that the model has not seen: mask, overlay in blue, porosity."""
     from poreseg.analysis.morphometry import measure, measure_all
@@ -134,10 +135,7 @@ def predict(
 @app.command()
 def check(
     study: Annotated[Path | None, typer.Argument(help="A study folder; else data/raw.")] = None,
-    params: Annotated[
-        Path | None,
-        typer.Option(help="A params.yaml; else the one in this folder, else the project's."),
-    ] = None,
+    params: ParamsFile = None,
     sheet: Annotated[
         Path, typer.Option(help="Picture of all labels over their images, to write.")
     ] = Path("results/check.png"),
@@ -192,10 +190,7 @@ def convert(
     to: Annotated[str, typer.Option(help="mask, geojson, labelme or coco.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
     plane: Annotated[int | None, typer.Option(help="Plane of a stack, from 1.", min=1)] = None,
-    params: Annotated[
-        Path | None,
-        typer.Option(help="A params.yaml; else the one in this folder, else the project's."),
-    ] = None,
+    params: ParamsFile = None,
 ) -> None:
     """Write a label in another format: the way back into the labelling tool."""
     from poreseg.images.registry import open_image
