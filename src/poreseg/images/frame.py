@@ -146,7 +146,8 @@ def find_frame(
     if outside is not None and outside[inner].mean() >= SHARE[0] / 2:  # more than straight edges
         below = (0, len(view.valid) - kept), (0, 0)
         air = None if told else air_around(bands, outside)
-        air = None if air is None else np.pad(air, below)
+        if air is not None:
+            air = np.pad(air, below)
         fill = bands[:, 0, 0] if outside[0, 0] else bands[:, -1, -1]
         near = np.pad(ndimage.binary_dilation(outside), below)
         return Frame(rows, bar_from, outside=near, fill=fill, air=air, step=view.step)
