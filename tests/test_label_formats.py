@@ -103,6 +103,8 @@ CASES = {
     "tiff float": ("a.tif", formats.tiff(PORE.astype(np.float32))),
     "tiff white is zero": ("a.tif", formats.tiff(255 - PORE * 255, photometric="miniswhite")),
     "tiff of ImageJ, inverting": ("a.tif", formats.tiff(PORE * 255, imagej=True, photometric="miniswhite")),
+    "tiff of true and false, as tifffile writes it": ("a.tif", formats.tiff(PORE.astype(bool))),
+    "tiff of 1 bit, as Pillow writes it": ("a.tif", formats.picture(PORE.astype(bool))),
     "tiff, nodata 0": ("a.tif", formats.gdal("GTiff", PORE, nodata=0)),
     "tiff of a listed value, nodata 0": ("a.tif", formats.gdal("GTiff", PORE, nodata=0), GRID, Classes(pore=[1])),
     "tiff float, nodata 0": ("a.tif", formats.gdal("GTiff", PORE.astype(np.float32), nodata=0)),

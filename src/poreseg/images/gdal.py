@@ -130,8 +130,7 @@ def _layout(path: Path, choice: Choice) -> _Layout:
         return _Layout(
             pages, planes, stacked, _scales(tiff, page, fei, path.name),
             scale.fei_bar_rows(fei, page.imagelength) if fei else None,
-            # ImageJ stores what it found as 255, whatever its colour table makes of it
-            None if choice.of_label and tiff.is_imagej else _conversion(page, path),
+            _conversion(page, path, as_stored=choice.of_label and _means_what_is_stored(tiff, page)),
         )  # fmt: skip
 
 
@@ -202,14 +201,23 @@ def _quietly(metadata: Callable[[], Any]) -> Any:
         return None
 
 
+def _means_what_is_stored(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> bool:
+    """Whether a mask means what is stored, whatever its photometric tag makes of it.
+
+    ImageJ stores what it found as 255 under an inverting colour table; tifffile, and imageio
+    with it, calls an array of True and False white-is-zero, and stores True as 1.
+    """
+    return tiff.is_imagej or (page.bitspersample == 1 and page.software.startswith("tifffile"))
+
+
 def _conversion(
-    page: tifffile.TiffPage, path: Path
+    page: tifffile.TiffPage, path: Path, *, as_stored: bool
 ) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
     """To what a viewer shows, for the photometric meanings that GDAL gives as stored."""
     meaning = int(page.photometric)
     if meaning == tifffile.PHOTOMETRIC.MINISWHITE and page.dtype and page.dtype.kind in "bu":
         top = 2**page.bitspersample - 1
-        return lambda bands: (top - bands).astype(bands.dtype)
+        return lambda bands: bands if as_stored else (top - bands).astype(bands.dtype)
     inks = meaning == tifffile.PHOTOMETRIC.SEPARATED and page.bitspersample != 8  # GDAL does 8 bit
     if inks or meaning in (tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB):
         kind = "CMYK of more than 8 bits" if inks else "L*a*b*"
