@@ -12,8 +12,14 @@ from poreseg.images.ingest import ingest
 from poreseg.images.raster import open_raster
 from poreseg.images.windows import Window
 
-LEVELS = {"pixel_size_um": None, "low_percentile": 0.0, "high_percentile": 100.0,
-          "data_bar": "auto", "border": "auto"}  # fmt: skip
+LEVELS = {"low_percentile": 0.0, "high_percentile": 100.0, "data_bar": "auto", "border": "auto"}
+STATISTICS = """<PAMDataset>
+  <PAMRasterBand band="1">
+    <Histograms><HistItem><HistMin>0</HistMin><HistMax>137</HistMax><HistCounts>9|9</HistCounts></HistItem></Histograms>
+    <Metadata><MDI key="STATISTICS_MAXIMUM">137</MDI><MDI key="STATISTICS_MINIMUM">0</MDI></Metadata>
+  </PAMRasterBand>
+</PAMDataset>
+"""
 GRAY = np.add.outer(np.arange(40), 2 * np.arange(50)).astype(np.uint8)  # (40, 50), 0 to 137
 RGB = np.stack([GRAY, GRAY[::-1], GRAY[:, ::-1]], -1)
 
@@ -112,8 +118,6 @@ def test_georeference_and_pixel_size_are_kept(tmp_path):
         assert raster.transform == transform
         assert raster.pixel_size_um == pytest.approx(5e5)
         assert (~raster.valid()).sum() == (GRAY == 0).sum()
-    with open_raster(ingested(tmp_path / "a.tif", tmp_path, pixel_size_um=2.0)) as raster:
-        assert raster.pixel_size_um == 2.0
 
 
 def test_further_pages_are_left_out_aloud(tmp_path):
@@ -150,6 +154,18 @@ def test_what_lies_beside_an_image_belongs_to_it(tmp_path):
     before = fingerprint([tmp_path / "a.tif"])
     (tmp_path / "a.tif.aux.xml").write_text("other")
     assert fingerprint([tmp_path / "a.tif"]) != before
+
+
+def test_what_gdal_has_counted_in_an_image_is_no_part_of_it(tmp_path):
+    """As QGIS leaves it behind when it shows an image; what lies beside and is part of it counts."""
+    path = save(tmp_path / "a.png", GRAY)
+    before = fingerprint([path])
+    (tmp_path / "a.png.aux.xml").write_text(STATISTICS)
+    assert companions(path) == []
+    assert fingerprint([path]) == before
+    with rasterio.open(path, "r+") as file:
+        file.crs = "EPSG:32633"
+    assert [beside.name for beside in companions(path)] == ["a.png.aux.xml"]
 
 
 def test_every_nth_pixel_is_the_same_by_strips(tmp_path, monkeypatch):
