@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
-from PIL import Image
+from affine import Affine
+from PIL import ExifTags, Image
 from scipy import ndimage
 
 from poreseg.errors import PoresegError, PoresegWarning
@@ -207,6 +208,7 @@ SCALES = {
     "ome, nanometres": ("a.ome.tif", formats.tiff(GRAY, metadata={"axes": "YX", "PhysicalSizeX": 40, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 40, "PhysicalSizeYUnit": "nm"}), {"OME-XML": 0.04}),
     "imagej": ("a.tif", formats.tiff(GRAY, imagej=True, resolution=(4, 4), metadata={"unit": "um"}), {"ImageJ metadata": 0.25}),
     "imagej, escaped unit": ("a.tif", formats.tiff(GRAY, imagej=True, resolution=(4, 4), metadata={"unit": "\\u00B5m"}), {"ImageJ metadata": 0.25}),
+    "imagej, unit spelled out": ("a.tif", formats.tiff(GRAY, imagej=True, resolution=(4, 4), metadata={"unit": "Micrometres"}), {"ImageJ metadata": 0.25}),
     "imagej, no scale": ("a.tif", formats.tiff(GRAY, imagej=True, metadata={"unit": "pixel"}), {}),
     "resolution in cm": ("a.tif", formats.tiff(GRAY, resolution=(20000, 20000), resolutionunit="CENTIMETER"), {"resolution tag": 0.5}),
     "resolution of a screen": ("a.tif", formats.tiff(GRAY, resolution=(72, 72), resolutionunit="INCH"), {}),
@@ -215,6 +217,8 @@ SCALES = {
     "czi": ("a.czi", formats.czi_file(GRAY, scale=1.2e-7), {"CZI metadata": 0.12}),
     "czi, no scale": ("a.czi", formats.czi_file(GRAY), {}),
     "map": ("a.tif", formats.gdal("GTiff", GRAY, crs=formats.UTM, transform=formats.PLACE), {"georeference": 5e5}),
+    "map, jpeg 2000": ("a.jp2", formats.gdal("JP2OpenJPEG", GRAY, crs=formats.UTM, transform=formats.PLACE), {"georeference": 5e5}),
+    "map, no place on it": ("a.tif", formats.gdal("GTiff", GRAY, crs=formats.UTM), {}),
 }  # fmt: skip
 
 
@@ -222,6 +226,36 @@ SCALES = {
 def test_pixel_size_is_read_from_what_the_file_says(tmp_path, name, write, wanted):
     write(tmp_path / name)
     assert sized(tmp_path / name) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("orientation", "there"), [(1, True), (6, False)])
+def test_a_world_file_tells_the_place_of_a_jpeg_that_is_not_turned(tmp_path, orientation, there):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(GRAY).save(tmp_path / "a.jpg", exif=exif)
+    (tmp_path / "a.jgw").write_text("0.5\n0\n0\n-0.5\n1000.25\n1999.75\n")
+    with open_image(tmp_path / "a.jpg", Choice()) as source:
+        assert (source.transform == Affine(0.5, 0, 1000, 0, -0.5, 2000)) == there
+        assert source.transform.is_identity != there
+
+
+@pytest.mark.parametrize(
+    ("unit", "size"),
+    [("m", 1e6), ("metre", 1e6), ("Millimeters", 1e3), ("nanometer", 1e-3), ("microns", 1.0), ("s", None),
+     ("meters per second", None), ("", None)],
+)  # fmt: skip
+def test_units_are_known_short_and_spelled_out(unit, size):
+    assert scale.micrometres(1, unit) == size
+
+
+def test_a_unit_that_is_not_known_is_told(tmp_path):
+    formats.tiff(GRAY, imagej=True, resolution=(4, 4), metadata={"unit": "furlong"})(
+        tmp_path / "a.tif"
+    )
+    with pytest.warns(
+        PoresegWarning, match=r"a\.tif: ImageJ's unit is 'furlong'.* sizes are in px"
+    ):
+        assert sized(tmp_path / "a.tif") == {}
 
 
 @pytest.mark.parametrize(
@@ -247,20 +281,6 @@ def test_pixels_that_are_not_square_have_no_one_size(tmp_path):
     )
     with pytest.warns(PoresegWarning, match="0.25 by 0.5 um, not square"):
         assert sized(tmp_path / "a.ome.tif") == {}
-
-
-def test_samples_csv_overrides_and_a_conflict_is_told(tmp_path):
-    formats.tiff(GRAY, metadata={"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25})(
-        tmp_path / "a.ome.tif"
-    )
-    with pytest.warns(
-        PoresegWarning,
-        match=r"pixel size 2 um in samples\.csv or --pixel-size-um, 0\.25 um in OME-XML; "
-        r"samples\.csv or --pixel-size-um counts",
-    ):
-        ingest(tmp_path / "a.ome.tif", tmp_path / "r.tif", pixel_size_um=2.0, **READING)
-    with open_raster(tmp_path / "r.tif") as raster:
-        assert raster.pixel_size_um == 2.0
 
 
 # --- frame ------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def open_tiff(path: Path, choice: Choice) -> Iterator[Source]:
         source = _Gdal.of(
             path, datasets, replace(choice, channels=None) if layout.stacked else choice
         )
-        source.scales = layout.scales | scale.from_crs(source.crs, source.transform)
+        source.scales = layout.scales | source.scales
         source.bar_rows, source.convert = layout.bar_rows, layout.convert
         source.planes = layout.planes
         yield source
@@ -82,7 +82,7 @@ class _Gdal(Source):
         indexes = pick_bands(path, choice, colours)
         return cls(
             path, first.height, first.width, len(indexes) * len(datasets), np.dtype(first.dtypes[0]),
-            first.crs, first.transform, datasets=datasets, indexes=indexes,
+            first.crs, first.transform, scale.from_crs(first.crs, first.transform), datasets=datasets, indexes=indexes,
             all_valid=choice.of_label and first.nodata == 0 and MaskFlags.nodata in first.mask_flag_enums[0],
         )  # fmt: skip
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from poreseg.errors import PoresegError
+from poreseg.images import scale
 from poreseg.images.source import Choice, InMemory, Picture, Source, pick_bands
 from poreseg.images.windows import Window
 
@@ -24,12 +26,18 @@ ARRAYS = (".npy",)
 def open_photo(path: Path, choice: Choice) -> Iterator[Source]:
     """A JPEG or WebP, upright and in gray or RGB."""
     with Image.open(path) as file:
+        on_map = file.format == "JPEG" and file.getexif().get(ExifTags.Base.Orientation, 1) == 1
         image = ImageOps.exif_transpose(file)
         alpha = np.asarray(image.getchannel("A")) if image.mode in ("RGBA", "LA") else None
         pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
     bands = np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0))
     valid = np.ones(bands.shape[1:], bool) if alpha is None else alpha > 0
-    yield InMemory.of(path, Picture(_chosen(path, bands, choice), valid, alpha=alpha))
+    source = InMemory.of(path, Picture(_chosen(path, bands, choice), valid, alpha=alpha))
+    if on_map:  # a world file tells the place of what is stored, not of what is turned
+        with rasterio.open(path, driver="JPEG") as stored:
+            source.crs, source.transform = stored.crs, stored.transform
+        source.scales = scale.from_crs(source.crs, source.transform)
+    yield source
 
 
 @contextmanager

@@ -13,10 +13,19 @@ from rasterio.crs import CRS
 from poreseg.errors import warn
 
 UM = {  # micrometres per unit, as the formats spell their units
-    "m": 1e6, "cm": 1e4, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0,
-    "micrometer": 1.0, "nm": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "inch": 25400.0,
-    "inches": 25400.0, "in": 25400.0, "\\u00b5m": 1.0,
+    "m": 1e6, "cm": 1e4, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0,
+    "microns": 1.0, "nm": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "inch": 25400.0, "inches": 25400.0,
+    "in": 25400.0,
 }  # fmt: skip
+METRES = {
+    "": 1e6,
+    "centi": 1e4,
+    "milli": 1e3,
+    "micro": 1.0,
+    "nano": 1e-3,
+    "pico": 1e-6,
+}  # spelled out
+NO_UNIT = ("", "pixel", "pixels", "px")  # what ImageJ writes where there is no scale
 FINEST_PRINT = 2400  # dots per inch, of about 10 um: what is finer is a microscope's
 SCREEN_DPI = (1, 25, 72, 96)  # what programs write that know nothing of the scale; 25 is 1 per mm
 SAME = 0.01  # two scales that differ by less are one
@@ -24,12 +33,19 @@ SAME = 0.01  # two scales that differ by less are one
 
 def micrometres(value: Any, unit: Any) -> float | None:
     """A length in micrometres; None where it is no length above zero, or of no known unit."""
-    factor = UM.get(str(unit).strip().casefold())
+    factor = _factor(str(unit).strip().casefold())
     try:
         length = float(value) * factor if factor else 0.0
     except (TypeError, ValueError):
         return None
     return length if 0 < length < float("inf") else None
+
+
+def _factor(unit: str) -> float | None:
+    """Micrometres in a unit, as it is abbreviated or spelled out, one or many."""
+    one = unit.removesuffix("s")
+    prefix = one.removesuffix("metre" if one.endswith("re") else "meter")
+    return UM.get(unit) if prefix == one else METRES.get(prefix)
 
 
 def choose(found: Mapping[str, float], wanted: float | None, name: str) -> tuple[float | None, str]:
@@ -132,12 +148,14 @@ def from_imagej(values: Mapping[str, Any], x: float, y: float, name: str) -> dic
         return {}
     if unit in ("inch", "cm"):  # ImageJ hands a print size on
         return from_resolution(x, y, unit, name)
+    if micrometres(1, unit) is None and str(unit).strip().casefold() not in NO_UNIT:
+        warn(f"{name}: ImageJ's unit is '{unit}', which is not known; sizes are in px unless pixel_size_um says more")  # fmt: skip
     return _square("ImageJ metadata", micrometres(1 / x, unit), micrometres(1 / y, unit))
 
 
 def from_crs(crs: CRS | None, transform: Affine) -> dict[str, float]:
     """Georeference, where it is in metres (or other units of length) and not in degrees."""
-    if not crs or not crs.is_projected:
+    if not crs or not crs.is_projected or transform.is_identity:  # a map, but no place on it
         return {}
     metres = crs.linear_units_factor[1]
     t = transform
