@@ -1,6 +1,7 @@
 """What labels mean, pixel by pixel."""
 
 import json
+import zipfile
 from dataclasses import asdict
 
 import numpy as np
@@ -134,6 +135,11 @@ def _json(path, content):
     path.write_text(json.dumps(content))
 
 
+def _zip(path, member):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, "<annotations/>")
+
+
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
@@ -147,6 +153,8 @@ def _json(path, content):
         ("a.geojson", lambda p: _json(p, {"features": 3}), "no list of features"),
         ("a.geojson", lambda p: _json(p, {"features": [{"geometry": {"type": "Polygon", "coordinates": [[1]]}}]}), "cannot be read as GeoJSON"),
         ("a.json", lambda p: _json(p, {"pores": []}), "no label format that is read"),
+        ("a.zip", lambda p: _zip(p, "annotations.xml"), r"no label format that is read .*; unpack it, and put what is within into labels/"),
+        ("a.zip", lambda p: p.write_bytes(b"PK.."), "cannot be read as a label"),
         ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "points": [[1, None], [2, 3], [4, 5]]}]}), "cannot be read as LabelMe"),
         ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "shape_type": "circle", "points": [[1, 2]]}]}), "wants two points"),
         ("a.json", lambda p: _json(p, {"shapes": [{"label": "grain", "points": [[1, 2], [9, 2], [9, 9]]}]}), r"class 'grain' is neither pore, matrix nor unknown; found grain \(1\)"),

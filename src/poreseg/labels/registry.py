@@ -35,7 +35,9 @@ def reader_of(path: Path) -> ModuleType:
         found = next((reader for reader in READERS if reader.sniff(path)), None)
     if found is None:
         names = ", ".join(reader.NAME for reader in READERS)
-        raise PoresegError(f"{path}: no label format that is read ({names})")
+        packed = path.suffix.lower() == ".zip"
+        hint = "; unpack it, and put what is within into labels/" if packed else ""
+        raise PoresegError(f"{path}: no label format that is read ({names}){hint}")
     return found
 
 

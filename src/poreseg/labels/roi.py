@@ -20,8 +20,11 @@ NO_REGION = (roifile.ROI_SUBTYPE.TEXT, roifile.ROI_SUBTYPE.IMAGE)
 
 
 def sniff(path: Path) -> bool:
-    """Whether a file is ImageJ's, by its suffix."""
-    return path.suffix.lower() in (".roi", ".zip")
+    """Whether a file is ImageJ's: a .roi, or a .zip with some within."""
+    if path.suffix.lower() != ".zip":
+        return path.suffix.lower() == ".roi"
+    with zipfile.ZipFile(path) as archive:
+        return bool(_members(archive))
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
@@ -46,15 +49,18 @@ def _unpacked(path: Path) -> list[tuple[str, bytes]]:
     if path.suffix.lower() == ".roi":
         return [(path.stem, path.read_bytes())]
     with zipfile.ZipFile(path) as archive:
-        members = [m for m in archive.infolist() if m.filename.lower().endswith(".roi")]
-        members = [m for m in members if not m.filename.startswith("__MACOSX/")]
-        if not members:
-            raise PoresegError(f"{path}: no .roi within; wanted a RoiSet.zip of ImageJ")
+        members = _members(archive)
         if (size := sum(m.file_size for m in members)) > LARGEST:
             raise PoresegError(
                 f"{path}: unpacks to {size / 2**20:.0f} MiB; no set of ROIs is so large"
             )
         return [(Path(m.filename).stem, archive.read(m)) for m in members]
+
+
+def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The ROIs in a set."""
+    return [member for member in archive.infolist()
+            if member.filename.lower().endswith(".roi") and not member.filename.startswith("__MACOSX/")]  # fmt: skip
 
 
 def _area(roi: roifile.ImagejRoi) -> BaseGeometry | None:
