@@ -184,12 +184,14 @@ def _held(label: Path) -> set[str]:
 def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
     if not folder.is_dir():
         return []
-    files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")
+    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")
              and not p.name.lower().endswith(label_formats.SIDECARS)]  # fmt: skip
     for path in files:
-        if path.suffix.lower() not in suffixes:
+        if path.is_dir():
+            warn(f"{path}: left out, a folder; put the {what}s in it into {folder}")
+        elif path.suffix.lower() not in suffixes:
             warn(f"{path}: left out, no {what} format that is read ({' '.join(suffixes)})")
-    return [path for path in files if path.suffix.lower() in suffixes]
+    return [path for path in files if path.is_file() and path.suffix.lower() in suffixes]
 
 
 def unique(paths: Iterable[Path], where: str) -> dict[str, Path]:
