@@ -6,9 +6,11 @@ import os
 from dataclasses import fields
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
+from snakemake.cli import parse_config
 
 from poreseg.analysis import baselines, evaluate, morphometry
 from poreseg.analysis import report as report_module
@@ -81,10 +83,12 @@ def test_a_file_of_weights_that_is_not_there_is_told(tmp_path):
         Plan(content | {"results": str(tmp_path)})
 
 
-def test_a_study_may_be_named_by_a_number(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(PoresegError, match="no images in 2024"):
-        Plan(params() | {"study": 2024})  # as the command line gives it
+@pytest.mark.parametrize("key", ["study", "results"])
+def test_a_folder_that_is_read_as_a_number_is_told(tmp_path, key):
+    given = parse_config([f"{key}=2025_03_12"])  # as the command line gives it
+    with pytest.raises(PoresegError, match=rf"{key}: .* number 20250312; write {key}=\./NAME"):
+        Plan(params() | {"results": str(tmp_path)} | given)
+    assert parse_config([f"{key}=./2025_03_12"]) == {key: "./2025_03_12"}
 
 
 def test_a_build_of_a_part_removes_nothing_and_a_whole_one_what_is_left_over(tmp_path, tiny_study):
@@ -134,7 +138,7 @@ def test_the_demo_study_does_not_take_the_place_of_ones_own_results(tmp_path, mo
     demo = Plan(params())
     begin(demo)
     assert Plan(params()).is_demo  # built again
-    write_json(Path("results/.images.json"), ["mine"])
+    write_json(Path("results/.images.json"), {"mine": "test"})
     with pytest.raises(
         PoresegError, match=r"results holds results of mine, and data/raw no images"
     ):
@@ -159,6 +163,46 @@ def test_results_of_a_build_that_did_not_end_are_removed_with_their_images(tmp_p
     begin(second)
     assert prune(second) == [gone]
     assert sorted(path.stem for path in (results / "rasters").iterdir()) == sorted(kept)
+
+
+def test_results_of_a_label_that_is_gone_are_removed_and_its_image_stays(tmp_path, study):
+    results = tmp_path / "results"
+    content = params() | {"study": str(study), "results": str(results)}
+    first = Plan(content)
+    begin(first)
+    assert prune(first) == []
+    name = first.study.labelled[0]
+    folders = {"rasters": ".tif", "labels": ".tif", "tiles": ".csv", "errors": ".png"}
+    left = [results / folder / f"{name}{suffix}" for folder, suffix in folders.items()]
+    for path in left:
+        path.parent.mkdir()
+        path.touch()
+    for path in first.study[name].labels:
+        path.unlink()
+    (study / "samples.csv").unlink()
+    second = Plan(content)
+    begin(second)
+    assert prune(second) == []
+    assert [path.is_file() for path in left] == [True, False, False, False]
+
+
+def test_other_test_images_than_in_the_build_before_are_told(tmp_path, study, capsys):
+    content = params() | {"study": str(study), "results": str(tmp_path / "results")}
+    samples = pd.read_csv(study / "samples.csv", dtype=str, keep_default_na=False)
+    before = Plan(content)
+    begin(before)
+    prune(before)
+    begin(Plan(content))
+    assert capsys.readouterr().out == ""
+    judge, teacher = (next(s.name for s in before.study.samples if s.role == role) for role in ("test", "train"))  # fmt: skip
+    swapped = {judge: "train", teacher: "test"}
+    split = [swapped.get(Path(image).stem, old) for image, old in zip(samples["image"], samples["split"], strict=True)]  # fmt: skip
+    samples.assign(split=split).to_csv(study / "samples.csv", index=False)
+    for _ in range(2):  # the first is killed
+        begin(Plan(content))
+        told = capsys.readouterr().out
+        assert "other test images than in the build before" in told
+        assert f"with {teacher} and without {judge}:" in told
 
 
 def test_a_training_does_not_start_from_what_its_build_writes(tmp_path):

@@ -19,20 +19,37 @@ PER_IMAGE = {  # folders under results/ that hold one file per image
 
 
 def begin(plan: Plan) -> None:
-    """Note whose results a build is going to write, for the one that is to remove them."""
-    names = recorded(Path(plan.results)) | set(plan.study.names)
-    write_json(plan.at(RECORD), sorted(names))
+    """Note whose results a build is going to write, for the one that is to remove them.
+
+    And say where other images judge than in the last whole build: scores of both are no comparison.
+    """
+    before, now = recorded(Path(plan.results)), _roles(plan)
+    write_json(plan.at(RECORD), {name: before.get(name) for name in sorted(before.keys() | now.keys())})  # fmt: skip
+    judged, judge = ({name for name in roles if roles[name] == "test"} for roles in (before, now))
+    if judged != judge and judged & now.keys():  # else it is another study
+        told = [f"{what} {', '.join(sorted(names))}"
+                for what, names in (("with", judge - judged), ("without", judged - judge)) if names]  # fmt: skip
+        print(f"other test images than in the build before, {' and '.join(told)}: their scores are no comparison; "
+              "split in samples.csv says which images are for test")  # fmt: skip
+
+
+def _roles(plan: Plan) -> dict[str, str | None]:
+    """What each image is for; None where it has no label."""
+    return {name: plan.study[name].role if name in plan.study.labelled else None
+            for name in plan.study.names}  # fmt: skip
 
 
 def prune(plan: Plan) -> list[str]:
-    """Remove the results of images that the study no longer has, and models that the build no longer has.
+    """Remove the results of images and labels that the study no longer has, and models that the build no longer has.
 
     Results mirror the study: without this, masks of the demo would lie among a user's own.
-    Only images that a build of ours has recorded are removed. Returns their names.
+    Only results of images that a build of ours has recorded are removed. Returns the names of
+    those that are gone.
     """
-    gone = sorted(recorded(Path(plan.results)) - set(plan.study.names))
-    for name in gone:
-        for folder, suffix in PER_IMAGE.items():
+    study, known = plan.study, recorded(Path(plan.results))
+    of_some = {"labels": study.labelled, "errors": study.labelled, "tiles": study.teaching}
+    for folder, suffix in PER_IMAGE.items():
+        for name in known.keys() - of_some.get(folder, study.names):
             Path(plan.at(f"{folder}/{name}{suffix}")).unlink(missing_ok=True)
     for folder, suffix in (("model", ""), ("history", ".csv")):
         wanted = {name + suffix for name in plan.models}
@@ -40,11 +57,11 @@ def prune(plan: Plan) -> list[str]:
             if path.name not in wanted and MODEL.fullmatch(path.name.removesuffix(suffix)):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.rmtree(plan.at(".checkpoints"), ignore_errors=True)  # all trainings are done
-    write_json(plan.at(RECORD), plan.study.names)
+    write_json(plan.at(RECORD), _roles(plan))
     for left in Path(plan.results).rglob(".*"):  # by a job that was killed before this build
         if TEMPORARY.match(left.name) and left.stat().st_mtime < plan.began:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
-    return gone
+    return sorted(known.keys() - set(study.names))
 
 
 def finish(plan: Plan) -> None:

@@ -39,9 +39,8 @@ class Plan:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.began = time.time()
         self.params = check_params(dict(config))
-        self.results = str(config.get("results") or "results").rstrip("/")
-        given = config.get("study") or _default_study(Path(self.results))
-        folder = Path(str(given))  # a name may look like a number
+        self.results = (_folder("results", config) or "results").rstrip("/")
+        folder = Path(_folder("study", config) or _default_study(Path(self.results)))
         _check_apart(folder, Path(self.results))
         _check_encoder_file(self.params.encoder.file)
         _check_start(self.params.train.start, Path(self.results))
@@ -72,8 +71,7 @@ class Plan:
     def reading(self, image: str) -> dict[str, Any]:
         """What samples.csv says of how an image is read."""
         s = self.study[image]
-        return {"pixel_size_um": s.pixel_size_um, "channel": s.channel, "plane": s.plane,
-                "data_bar_px": s.data_bar_px}  # fmt: skip
+        return {"channel": s.channel, "plane": s.plane, "data_bar_px": s.data_bar_px}
 
     @property
     def start(self) -> str:
@@ -142,6 +140,14 @@ def _without_refit(params: Params) -> Params:
     return params.model_copy(update={"train": train, "refit": refit})
 
 
+def _folder(key: str, config: Mapping[str, Any]) -> str | None:
+    """A folder that the command line names."""
+    given = config.get(key)
+    if given is not None and not isinstance(given, str):  # 2025_03_12 is 20250312 to Snakemake
+        raise PoresegError(f"{key}: its name was read as the number {given}; write {key}=./NAME")
+    return given
+
+
 def _check_apart(study: Path, results: Path) -> None:
     """Results within the study would be taken for its images and labels."""
     study, results = study.resolve(), results.resolve()
@@ -182,7 +188,7 @@ def _default_study(results: Path) -> Path:
         raise PoresegError(
             f"{begun[0]} is there, but no image in {USER_STUDY / 'images'}: {studies.HOW_TO_FILL}"
         )
-    kept = sorted(recorded(results) - {sample.name for sample in demo.samples(DEMO_STUDY)})
+    kept = sorted(recorded(results).keys() - {sample.name for sample in demo.samples(DEMO_STUDY)})
     if kept:
         raise PoresegError(
             f"{results} holds results of {kept[0]}, and {USER_STUDY} no images: put them back, name "
@@ -191,10 +197,10 @@ def _default_study(results: Path) -> Path:
     return DEMO_STUDY
 
 
-def recorded(results: Path) -> set[str]:
-    """Images whose results builds have begun to write into a folder."""
+def recorded(results: Path) -> dict[str, str | None]:
+    """Images whose results builds have begun to write into a folder, and what they were for in the last whole one."""
     record = results / RECORD
-    return set(read_json(record)) if record.is_file() else set()
+    return dict(read_json(record)) if record.is_file() else {}
 
 
 @cache

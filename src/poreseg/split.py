@@ -23,8 +23,8 @@ def split_study(
     """Give every image its role and fold, keeping groups whole.
 
     Groups (specimens, or images with ``by="image"``) are drawn in an order that depends
-    on their names and the seed alone, so that a new image does not shuffle the others.
-    Test images are those named in samples.csv; where none is, groups are set aside until
+    on their names and the seed alone, so that a new image leaves nearly all others where
+    they are (which of them is for test no more, the build says). Test images are those named in samples.csv; where none is, groups are set aside until
     `test_fraction` of the labelled images is reached.
 
     Parameters are the `split` section of params.yaml.
