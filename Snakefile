@@ -276,6 +276,7 @@ rule segment:
     log:
         at("logs/segment/{image}.log"),
     params:
+        pixel_size_um=lambda w: plan.study[w.image].pixel_size_um,
         settings=plan.settings("segment"),
     script:
         "workflow/scripts/segment.py"

@@ -39,7 +39,7 @@ def ingest_array(raster: Path, pixels: NDArray[Any], **place: Any) -> None:
     """The canonical raster of an array, black at its least value and white at its largest."""
     raw = raster.with_name(f"raw-{raster.name}")
     write_raster(raw, pixels, **place)
-    ingest(raw, raster, pixel_size_um=2.0, **PLAIN_READING)
+    ingest(raw, raster, **PLAIN_READING)
 
 
 def small_specimens() -> list[Specimen]:

@@ -34,7 +34,7 @@ from poreseg.analysis.morphometry import (
     size_classes,
     weighted_median,
 )
-from poreseg.errors import PoresegError
+from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
 from poreseg.prediction.segment import BLUE, find_pores, paint, segment
@@ -44,7 +44,7 @@ def rasters(tmp_path, probability, **place):
     gray = (probability * 200).astype(np.uint8)
     ingest_array(tmp_path / "r.tif", gray, **place)
     write_raster(tmp_path / "p.tif", probability.astype(np.float32), nodata=np.nan,
-                 tags={"THRESHOLD": 0.5, "PIXEL_SIZE_UM": 2.0, "GIT_COMMIT": "abc"}, **place)  # fmt: skip
+                 tags={"THRESHOLD": 0.5, "GIT_COMMIT": "abc"}, **place)  # fmt: skip
 
 
 def segmented(tmp_path, **settings):
@@ -83,8 +83,25 @@ def test_no_specimen_is_no_matrix(tmp_path):
 
 def test_lineage_and_pixel_size_go_with_the_mask(tmp_path):
     rasters(tmp_path, PROBABILITY)
-    _, mask = segmented(tmp_path)
+    assert segmented(tmp_path)[1].pixel_size_um is None
+    _, mask = segmented(tmp_path, pixel_size_um=2.0)
     assert (mask.tags["GIT_COMMIT"], mask.pixel_size_um) == ("abc", 2.0)
+
+
+def test_samples_csv_overrides_what_the_file_says_and_a_conflict_is_told(tmp_path):
+    rasters(tmp_path, PROBABILITY, crs="EPSG:32633", transform=Affine(0.5, 0, 4e5, 0, -0.5, 5e6))
+    _, mask = segmented(tmp_path)
+    assert (mask.pixel_size_um, mask.tags["PIXEL_SIZE_FROM"]) == (5e5, "georeference")
+    with pytest.warns(
+        PoresegWarning,
+        match=r"r: pixel size 2 um in samples\.csv or --pixel-size-um, 500000 um in georeference; "
+        r"samples\.csv or --pixel-size-um counts",
+    ):
+        _, mask = segmented(tmp_path, pixel_size_um=2.0)
+    assert (mask.pixel_size_um, mask.tags["PIXEL_SIZE_FROM"]) == (
+        2.0,
+        "samples.csv or --pixel-size-um",
+    )
 
 
 def test_the_overlay_is_blue_where_the_pores_are(tmp_path):
@@ -214,6 +231,8 @@ def test_size_classes_hold_every_pore_once():
     found = size_classes(pores)
     assert found["pores"].tolist() == [1, 2, 0, 1]
     assert found["area_fraction"].sum() == pytest.approx(1)
+    tops = [size_classes(pores[:n])["to_px"].max() for n in (1, 2, 3)]
+    assert tops == [2, 4, 4]  # none of them empty
 
 
 def test_half_of_the_area_is_in_larger_pores():

@@ -556,13 +556,16 @@ def test_all_output_lies_where_the_image_lies(folder, no_gpu, tmp_path):
         assert (found.shape, found.dtypes) == ((96, 64), ("float32",))
         assert np.isnan(found.nodata)
         tags = found.tags()
-    assert (tags["PIXEL_SIZE_UM"], tags["THRESHOLD"]) == ("2.0", "0.5")
-    assert tags["GIT_COMMIT"] == "c0ffee,c0ffee"
+    assert (tags["THRESHOLD"], tags["GIT_COMMIT"]) == ("0.5", "c0ffee,c0ffee")
     segment(tmp_path / "p.tif", tmp_path / "r.tif", tmp_path / "m.tif", tmp_path / "o.png",
             tmp_path / "g.geojson", threshold=None, min_area_px=0)  # fmt: skip
     with rasterio.open(tmp_path / "m.tif") as mask:
         assert (mask.crs, mask.transform) == (place["crs"], place["transform"])
-        assert (mask.shape, mask.nodata, mask.tags()["PIXEL_SIZE_UM"]) == ((96, 64), 255, "2.0")
+        assert (mask.shape, mask.nodata, mask.tags()["PIXEL_SIZE_UM"]) == (
+            (96, 64),
+            255,
+            "500000.0",
+        )
         left, bottom, right, top = mask.bounds
     outlines = json.loads((tmp_path / "g.geojson").read_text())
     assert outlines["crs"]["properties"]["name"] == "EPSG:32633"

@@ -196,17 +196,20 @@ with torch.inference_mode():
 
 
 def test_the_command_predicts_like_the_pipeline(project, results, tmp_path):
-    image = project.folder / "data/raw/images/sem-4.png"
-    out = project.run(
-        "poreseg", "predict", str(image), "--model", "results/model/all", "-o", str(tmp_path),
+    first, out = (
+        project.run("poreseg", "predict", f"data/raw/images/{image}", "--model", "results/model/all",
+                    "-o", str(tmp_path))
+        for image in ("ct-1.tif", "sem-4.png")
     )  # fmt: skip
     with (
         rasterio.open(tmp_path / "masks" / "sem-4.tif") as mine,
         rasterio.open(results / "masks" / "sem-4.tif") as theirs,
     ):
         np.testing.assert_array_equal(mine.read(), theirs.read())
-    porosity = pd.read_csv(tmp_path / "porosity.csv")["porosity"].item()
-    assert f"{porosity:.1%}" in out
+    porosity = pd.read_csv(tmp_path / "porosity.csv", index_col="image")["porosity"]
+    assert set(porosity.index) == {"ct-1", "sem-4"}  # of both calls, but each tells of its own
+    assert f"{porosity['sem-4']:.1%}" in out and "ct-1" not in out
+    assert f"{porosity['ct-1']:.1%}" in first
     assert (tmp_path / "overlays" / "sem-4.png").is_file()
 
 
@@ -261,6 +264,13 @@ def test_another_threshold_does_not_predict_again(project, edited):
     jobs = project.jobs()
     assert jobs["segment"] == 7
     assert not jobs.keys() & {"ingest", "rasterise", "tile", "augment", "train", "predict"}
+
+
+def test_another_pixel_size_measures_and_does_not_train(project, edited):
+    edited("data/raw/samples.csv", ",4.0,", ",5.0,")
+    jobs = project.jobs()
+    assert (jobs["segment"], jobs["measure"], jobs["report"]) == (1, 1, 1)
+    assert not jobs.keys() & {"ingest", "tile_all", "augment", "train", "refit", "predict"}
 
 
 def test_another_learning_rate_trains_and_does_not_ingest(project, edited):

@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -75,7 +76,7 @@ def predict(
     params: ParamsFile = None,
 ) -> None:
     """Find the pores in images that the model has not seen: mask, overlay in blue, porosity."""
-    from poreseg.analysis.morphometry import measure, measure_all
+    from poreseg.analysis.morphometry import measure
     from poreseg.images.ingest import ingest
     from poreseg.prediction.engine import load
     from poreseg.prediction.predict import predict_with
@@ -90,43 +91,30 @@ def predict(
     loaded = load(model, os.cpu_count() or 1)  # a wrong folder is an error before any work
     reading = settings.ingest.model_dump()
     reading |= {key: loaded.card[key] for key in ("low_percentile", "high_percentile")}
-    failed = []
-    masks: dict[str, Path] = {}
-    tables: list[Path] = []
+    failed: dict[str, str] = {}
     with TemporaryDirectory() as scratch:
         for name, image in names.items():
-            raster, probabilities = (
-                Path(scratch) / f"{name}.tif",
-                out / "probabilities" / f"{name}.tif",
+            raster = Path(scratch) / f"{name}.tif"
+            probabilities, mask = (
+                out / kind / f"{name}.tif" for kind in ("probabilities", "masks")
             )
-            mask, table = out / "masks" / f"{name}.tif", out / "pores" / f"{name}.csv"
             try:
                 ingest(
-                    image,
-                    raster,
-                    pixel_size_um=pixel_size_um,
-                    channel=channel,
-                    plane=plane,
-                    data_bar_px=data_bar_px,
-                    **reading,
+                    image, raster, channel=channel, plane=plane, data_bar_px=data_bar_px, **reading
                 )
             except PoresegError as error:  # the other images are still done
-                failed.append(str(error))
+                failed[name] = str(error)
                 continue
             predict_with([loaded], raster, probabilities, **settings.predict.model_dump())
             segment(probabilities, raster, mask, out / "overlays" / f"{name}.png",
                     out / "polygons" / f"{name}.geojson",
-                    **settings.segment.model_dump())  # fmt: skip
-            measure(mask, table, **settings.measure.model_dump())
-            masks[name] = mask
-            tables.append(table)
-    if masks:
-        measure_all(
-            list(masks), list(masks.values()), tables, out / "porosity.csv", out / "pore-sizes.csv"
-        )
-        _print_porosity(out / "porosity.csv")
+                    pixel_size_um=pixel_size_um, **settings.segment.model_dump())  # fmt: skip
+            measure(mask, out / "pores" / f"{name}.csv", **settings.measure.model_dump())
+    if done := names.keys() - failed:
+        _write_tables(out)
+        _print_porosity(out / "porosity.csv", done)
         console.print(f"masks in {out / 'masks'}, pores in blue in {out / 'overlays'}")
-    for message in failed:
+    for message in failed.values():
         _say(f"error: {message}", "red")
     if failed:
         raise typer.Exit(1)
@@ -278,11 +266,23 @@ def _length(value: float, unit: str) -> str:
     return f"{value:.1f} {unit}" if np.isfinite(value) else "none"
 
 
-def _print_porosity(path: Path) -> None:
+def _write_tables(out: Path) -> None:
+    """Tables of all images whose masks lie in a folder, those of earlier calls too."""
+    from poreseg.analysis.morphometry import measure_all
+
+    tables = {path.stem: path for path in sorted((out / "pores").glob("*.csv"))}
+    masks = {name: out / "masks" / f"{name}.tif" for name in tables}
+    kept = [name for name in tables if masks[name].is_file()]
+    measure_all(kept, [masks[name] for name in kept], [tables[name] for name in kept],
+                out / "porosity.csv", out / "pore-sizes.csv")  # fmt: skip
+
+
+def _print_porosity(path: Path, images: Collection[str]) -> None:
     from poreseg.tables import read_table
 
     table = _table("image", "porosity", "pores", "median diameter")
-    for _, row in read_table(path).iterrows():
+    found = read_table(path)
+    for _, row in found[found["image"].isin(images)].iterrows():
         unit = "um" if np.isfinite(row["pixel_size_um"]) else "px"
         table.add_row(escape(row["image"]), f"{row['porosity']:.1%}", str(row["pores"]),
                       _length(row[f"median_diameter_{unit}"], unit))  # fmt: skip

@@ -10,5 +10,6 @@ with told_in_one_line(snakemake.log[0]):
         snakemake.output.mask,
         snakemake.output.overlay,
         snakemake.output.polygons,
+        pixel_size_um=snakemake.params.pixel_size_um,
         **snakemake.params.settings,
     )

@@ -124,8 +124,7 @@ def size_classes(pores: pd.DataFrame) -> pd.DataFrame:
     diameter, area = pores["equivalent_diameter_px"], pores["area_px2"]
     if pores.empty:
         return pd.DataFrame(columns=SIZE_COLUMNS)
-    top = int(np.ceil(np.log2(diameter.max() + 1)))
-    edges = 2.0 ** np.arange(top + 1)
+    edges = 2.0 ** np.arange(int(np.log2(diameter.max())) + 2)
     count = np.histogram(diameter, edges)[0]
     weight = np.histogram(diameter, edges, weights=area)[0] / area.sum()
     return pd.DataFrame(

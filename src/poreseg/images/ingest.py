@@ -20,7 +20,6 @@ def ingest(
     image: Path | str,
     raster: Path | str,
     *,
-    pixel_size_um: float | None = None,
     channel: Sequence[int] | None = None,
     plane: int | None = None,
     data_bar_px: int | None = None,
@@ -36,9 +35,9 @@ def ingest(
     image
         Of any format in `poreseg.images.registry`.
     raster
-        GeoTIFF to write: the same dtype, bands and georeference, tiled and compressed; its
-        mask leaves out nodata, data bar and borders.
-    pixel_size_um, channel, plane, data_bar_px
+        GeoTIFF to write: the same dtype, bands and georeference, tiled and compressed, with the
+        pixel size that the file says; its mask leaves out nodata, data bar and borders.
+    channel, plane, data_bar_px
         As samples.csv gives them; None takes what the file says.
     low_percentile, high_percentile
         Of the values of specimen and air, over all bands; the levels that become black and white.
@@ -56,7 +55,7 @@ def ingest(
             source, data_bar=data_bar, border=border, data_bar_px=data_bar_px,
             low_percentile=low_percentile, high_percentile=high_percentile,
         )  # fmt: skip
-        size, size_from = scale.choose(source.scales, pixel_size_um, str(source.path))
+        size, size_from = scale.choose(source.scales, None, str(source.path))
         tags = {"LOW": low, "HIGH": high, "SOURCE_SHA256": fingerprint([image]),
                 "LOW_PERCENTILE": low_percentile, "HIGH_PERCENTILE": high_percentile}  # fmt: skip
         tags |= {"PIXEL_SIZE_UM": size, "PIXEL_SIZE_FROM": size_from} if size else {}

@@ -85,8 +85,6 @@ def predict_with(
     tags["POLARITY"] = "inverted" if seen.inverse else "as it is"
     tags["STRANGE"] = str(seen.strange).lower()
     with open_raster(raster) as source:
-        if source.pixel_size_um:
-            tags["PIXEL_SIZE_UM"] = str(source.pixel_size_um)
         about = {"shape": (1 + spread, source.height, source.width), "crs": source.crs,
                  "transform": source.transform, "tags": tags}  # fmt: skip
     bar = tqdm(desc=name, unit="px", unit_scale=True, mininterval=2)

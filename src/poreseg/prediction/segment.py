@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from skimage.morphology import remove_small_objects
 
 from poreseg.classes import MATRIX, PORE, UNKNOWN
+from poreseg.images import scale
 from poreseg.images.raster import Raster, new_png, new_raster, open_raster, to_rasterio
 from poreseg.images.windows import Window
 from poreseg.labels.label import Grid
@@ -25,6 +26,7 @@ def segment(
     overlay: Path | str,
     polygons: Path | str,
     *,
+    pixel_size_um: float | None = None,
     threshold: float | None,
     min_area_px: int,
 ) -> None:
@@ -44,6 +46,8 @@ def segment(
         GeoJSON to write: one feature per area of pore pixels that share edges (pores that touch
         at corners are several), along their borders, in map coordinates where the image lies
         on a map, else in pixels (y down).
+    pixel_size_um
+        As samples.csv gives it, for the mask; None takes what the image's file says.
     threshold
         Pore where the probability reaches it; None takes what predict noted.
     min_area_px
@@ -53,6 +57,11 @@ def segment(
         level = threshold if threshold is not None else float(source.tags["THRESHOLD"])
         tags = {**source.tags, "THRESHOLD": level}
         tags.pop("AREA_OR_POINT", None)
+        written = (
+            {image.tags["PIXEL_SIZE_FROM"]: image.pixel_size_um} if image.pixel_size_um else {}
+        )
+        size, size_from = scale.choose(written, pixel_size_um, Path(raster).stem)
+        tags |= {"PIXEL_SIZE_UM": size, "PIXEL_SIZE_FROM": size_from} if size else {}
         shape, place = (image.height, image.width), (image.crs, image.transform)
         with (
             new_raster(mask, (1, *shape), np.uint8, nodata=UNKNOWN, crs=place[0],
