@@ -196,6 +196,14 @@ def test_other_files_are_left_out_aloud(tmp_path):
         assert [s.name for s in read_study(folder)] == ["a"]
 
 
+def test_folders_within_are_told(tmp_path):
+    folder = make(tmp_path, ["a.tif"], ["a.png"])
+    (folder / "images" / "more").mkdir()
+    told = r"more: left out, a folder; put the images in it into .*images$"
+    with pytest.warns(PoresegWarning, match=told):
+        assert [s.name for s in read_study(folder)] == ["a"]
+
+
 def roles(study):
     return {s.name: (s.role, s.fold) for s in study.samples}
 
