@@ -76,7 +76,11 @@ rule ingest:
 rule rasterise:
     input:
         sources("rasterise"),
-        labels=lambda w: [str(label) for label in plan.study[w.image].labels],
+        # a file of several images counts by what it says of this one, which is a param
+        labels=lambda w: [
+            ancient(str(label)) if plan.study[w.image].part else str(label)
+            for label in plan.study[w.image].labels
+        ],
         companions=lambda w: [
             part for label in plan.study[w.image].labels for part in companions(label)
         ],
@@ -89,6 +93,7 @@ rule rasterise:
         settings=plan.settings("rasterise"),
         image=lambda w: plan.study[w.image].image.name,
         plane=lambda w: plan.study[w.image].plane,
+        part=lambda w: plan.study[w.image].part,
     script:
         "workflow/scripts/rasterise.py"
 

@@ -15,7 +15,7 @@ FLOW = [  # a module may import only what stands before it
     "images.registry", "images.around", "images.frame", "images.ingest", "images.tiles", "labels.label",
     "labels.shapes", "labels.documents", "labels.geojson", "labels.labelme", "labels.coco",
     "labels.via", "labels.labelstudio", "labels.cvat", "labels.roi", "labels.vector", "labels.mask",
-    "labels.registry", "labels.rasterise", "labels.write", "study", "split", "check", "metrics", "lineage",
+    "labels.registry", "labels.rasterise", "labels.match", "labels.write", "study", "split", "check", "metrics", "lineage",
     "tracking", "drawn.fields", "drawn.anything", "drawn.modalities", "drawn.study", "learning.encoder", "learning.pipeline", "learning.dataset",
     "learning.augment", "learning.losses", "learning.card", "learning.moments", "learning.model", "learning.speed", "learning.sliding", "learning.looks", "learning.calibrate", "learning.loop",
     "learning.pretrain", "learning.train",

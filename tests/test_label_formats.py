@@ -1,6 +1,7 @@
 """One drawn specimen in every label format, by its own reference library, gives one label."""
 
 import json
+import os
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -314,9 +315,45 @@ def test_polygons_agree_with_pycocotools_but_for_the_outline(tmp_path):
 def test_a_label_of_several_images_knows_its_images(tmp_path):
     path = tmp_path / "all.json"
     formats.coco_file(formats.COCO_POLYGONS, ("pore", "matrix"), MORE_IMAGES)(path)
-    assert images_in(path) == ["a.png"]  # b.png has no annotation: it is not labelled
+    assert list(images_in(path)) == ["a.png"]  # b.png has no annotation: it is not labelled
     with pytest.raises(PoresegError, match=r"holds 2 images, c\.png is not among them"):
         read(path, replace(GRID, image="c.png"))
+
+
+def _outline(x):
+    return [[x, 2], [20, 2], [20, 9]]
+
+
+SEVERAL = {  # a label of a.png and b.png, whose outlines begin at so many pixels
+    "coco": (".json", lambda a, b: json.dumps({
+        "images": [{"id": n, "file_name": f"{name}.png"} for n, name in enumerate("ab")],
+        "categories": [{"id": 1, "name": "pore"}],
+        "annotations": [{"image_id": n, "category_id": 1, "segmentation": [formats.flat(_outline(x))]} for n, x in enumerate((a, b))],
+    })),
+    "via": (".json", lambda a, b: json.dumps({
+        f"{name}.png1": {"filename": f"{name}.png", "regions": [formats.via_polygon(_outline(x), "pore")]} for name, x in (("a", a), ("b", b))
+    })),
+    "label studio": (".json", lambda a, b: json.dumps([
+        {"data": {"image": f"/data/{name}.png"}, "annotations": [{"result": [{"value": {"points": _outline(x), "polygonlabels": ["pore"]}}]}]}
+        for name, x in (("a", a), ("b", b))
+    ])),
+    "cvat": (".xml", lambda a, b: "<annotations>" + "".join(
+        f'<image name="{name}.png"><polygon label="pore" points="{x},2;20,2;20,9" z_order="0"/></image>' for name, x in (("a", a), ("b", b))
+    ) + "</annotations>"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "content"), SEVERAL.values(), ids=SEVERAL)
+def test_what_a_label_of_several_images_says_of_one_is_its_own(tmp_path, suffix, content):
+    path = tmp_path / f"all{suffix}"
+    found = []
+    for changed in (5, 7):
+        path.write_text(content(4, changed))
+        found.append(images_in(path))
+        os.utime(path, (changed, changed))
+    before, after = found
+    assert list(before) == ["a.png", "b.png"]
+    assert after["a.png"] == before["a.png"] != before["b.png"] != after["b.png"]
 
 
 @settings(max_examples=40)

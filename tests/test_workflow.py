@@ -444,7 +444,7 @@ def test_a_study_of_many_formats_is_rasterised_through_the_snakefile(new_project
     formats.roi_set(formats.roi_polygons())(raw / "labels/d.zip")
     formats.vector("ESRI Shapefile")(raw / "labels/e.shp")
     formats.tiff(formats.numbered())(raw / "labels/f_pore.ome.tiff")
-    (raw / "samples.csv").write_text("image,channel,pixel_size_um\na.ome.tif,2,0.5\n")
+    (raw / "samples.csv").write_text("image,channel\na.ome.tif,2\n")
     killed = project.folder / "results/.checkpoints/0a/last.ckpt"
     killed.parent.mkdir(parents=True)
     killed.touch()
@@ -455,7 +455,9 @@ def test_a_study_of_many_formats_is_rasterised_through_the_snakefile(new_project
             np.testing.assert_array_equal(label.read(1), formats.PORE, err_msg=name)
     with rasterio.open(project.folder / "results/rasters/a.tif") as raster:
         np.testing.assert_array_equal(raster.read(1), gray)
-        assert raster.tags()["PIXEL_SIZE_FROM"] == "samples.csv or --pixel-size-um"
+    content["annotations"][1]["segmentation"] = [[2, 2, 9, 2, 9, 9]]  # of b, and not of a
+    (raw / "labels/coco.json").write_text(json.dumps(content))
+    assert project.jobs("--until", "rasterise") == {"rasterise": 1}
     columns = raw / "labels/e.dbf"  # where a shapefile's classes are
     columns.write_bytes(columns.read_bytes().replace(b"pore", b"void"))
-    assert project.jobs("--until", "rasterise") == {"rasterise": 1}
+    assert project.jobs("--until", "rasterise") == {"rasterise": 2}

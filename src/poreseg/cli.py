@@ -17,8 +17,9 @@ from rich.table import Table
 from poreseg.config import check_params, read_params
 from poreseg.errors import PoresegError, PoresegWarning, nearest, told_in_one_line
 from poreseg.images.scale import micrometres
+from poreseg.names import unique
 from poreseg.split import split_study
-from poreseg.study import read_study, unique
+from poreseg.study import read_study
 
 app = typer.Typer(
     help="Pore segmentation from a few labelled images.",

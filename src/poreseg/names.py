@@ -1,7 +1,9 @@
 """Names: what joins an image, its label and their results."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from poreseg.errors import PoresegError
 
 
 def stem(path: Path | str) -> str:
@@ -11,6 +13,21 @@ def stem(path: Path | str) -> str:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return Path(name).stem
+
+
+def unique(paths: Iterable[Path], where: str) -> dict[str, Path]:
+    """Paths by stem; a stem that comes twice is an error."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = stem(path)
+        if name in found:
+            raise PoresegError(
+                f"two {where} are named {name}: {found[name]} and {path}; rename one"
+            )
+        if set(name) & set("{}"):
+            raise PoresegError(f"{path}: braces in a file name; rename it")
+        found[name] = path
+    return found
 
 
 def by_name(paths: Sequence[Path | str]) -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """The study: which images there are, their labels and specimens."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from poreseg.errors import PoresegError, nearest, warn
 from poreseg.images import registry as image_formats
 from poreseg.images.scale import micrometres
 from poreseg.labels import registry as label_formats
-from poreseg.labels.rasterise import class_of
-from poreseg.names import stem
+from poreseg.labels.match import Labels, match
+from poreseg.names import stem, unique
 
 COLUMNS = (
     "image",
@@ -29,7 +29,8 @@ HOW_TO_FILL = "put images into images/ and their labels, under the same names, i
 class Sample:
     """One image of the study.
 
-    `labels` is the file of its label, or one for each class, or none. `channel`, `plane` and
+    `labels` is the file of its label, or one for each class, or none; `part` is a digest of
+    what a file of several images says of this one, None of other files. `channel`, `plane` and
     `data_bar_px` are as in samples.csv, None where it says nothing. `role` says what its label is for: "train", "validation", "test", or "unlabelled".
     `fold` is the fold whose model does not learn from it, None where all models may.
     """
@@ -38,6 +39,7 @@ class Sample:
     image: Path
     labels: tuple[Path, ...]
     specimen: str
+    part: str | None = None
     pixel_size_um: float | None = None
     channel: tuple[int, ...] | None = None
     plane: int | None = None
@@ -118,67 +120,11 @@ def list_samples(
         if name not in {image.name for image in images}:
             hint = nearest(name, [image.name for image in images])
             raise PoresegError(f"{table}: no image {name} in {folder / 'images'}{hint}")
-    named = {image.name: _named(rows.get(image.name, {}), labels, table) for image in images}
-    taken = {label for label in named.values() if label}
-    # a row that names a file of several images for one of them leaves it to the others
-    unnamed = {name for name, image in by_stem.items() if named[image.name] is None}
-    shared = {label: _held(label) for label in sorted(taken) if stem(label) not in by_stem}
-    found = _matched(
-        by_stem, [label for label in labels if label not in taken], shared, unnamed, folder
-    )
-    return [
-        _sample(image, (label,) if (label := named[image.name]) else found.get(name, ()),
-                rows.get(image.name, {}), table)
-        for name, image in sorted(by_stem.items())
-    ]  # fmt: skip
-
-
-def _matched(
-    images: dict[str, Path],
-    labels: Sequence[Path],
-    shared: dict[Path, set[str]],
-    unnamed: set[str],
-    folder: Path,
-) -> dict[str, tuple[Path, ...]]:
-    """Labels of the unnamed images: by name, by name and class, or in a file of several images.
-
-    Of the files in `shared` it is known which images they are of.
-    """
-    own = [label for label in labels if stem(label) in images]
-    unique(own, "labels")
-    owners = {label: {stem(label)} for label in own}
-    owners |= {label: _owners(label, images, folder) for label in labels if label not in owners}
-    found: dict[str, tuple[Path, ...]] = {}
-    for label, names in (owners | shared).items():
-        for name in sorted(names & unnamed):
-            others, image = found.get(name, ()), images[name].name
-            if others and None in (class_of(others[0], image), class_of(label, image)):
-                raise PoresegError(f"{others[0]} and {label} both label {image}; take one "
-                                   "away, or name the one that counts as label in samples.csv")  # fmt: skip
-            found[name] = (*others, label)
-    return found
-
-
-def _owners(label: Path, images: dict[str, Path], folder: Path) -> set[str]:
-    """Images that a label is of whose name is not theirs."""
-    of_class = [name for name, image in images.items() if class_of(label, image.name)]
-    if of_class:
-        return {max(of_class, key=len)}
-    held = _held(label)
-    if owners := held & images.keys():
-        return owners
-    if held:
-        raise PoresegError(f"{label}: labels {len(held)} images ({', '.join(sorted(held)[:3])}, ...), "
-                           f"none of which is in {folder / 'images'}")  # fmt: skip
-    raise PoresegError(
-        f"{label}: there is no image of that name in {folder / 'images'}"
-        f"{nearest(stem(label), images)}; rename the label or add its image"
-    )
-
-
-def _held(label: Path) -> set[str]:
-    """Names of the images that a label of several images has labels of."""
-    return set(map(stem, label_formats.images_in(label))) if label.is_file() else set()
+    row_of = {name: rows.get(image.name, {}) for name, image in by_stem.items()}
+    named = {name: label for name, row in row_of.items() if (label := _named(row, labels, table))}
+    found = match(by_stem, labels, named, folder)
+    return [_sample(image, found.get(name, Labels()), row_of[name], table)
+            for name, image in sorted(by_stem.items())]  # fmt: skip
 
 
 def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
@@ -194,21 +140,6 @@ def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
     return [path for path in files if path.is_file() and path.suffix.lower() in suffixes]
 
 
-def unique(paths: Iterable[Path], where: str) -> dict[str, Path]:
-    """Paths by stem; a stem that comes twice is an error."""
-    found: dict[str, Path] = {}
-    for path in paths:
-        name = stem(path)
-        if name in found:
-            raise PoresegError(
-                f"two {where} are named {name}: {found[name]} and {path}; rename one"
-            )
-        if set(name) & set("{}"):
-            raise PoresegError(f"{path}: braces in a file name; rename it")
-        found[name] = path
-    return found
-
-
 def _named(row: dict[str, str], labels: Sequence[Path], table: Path) -> Path | None:
     """The label that samples.csv names for an image."""
     if not (name := row.get("label")):
@@ -220,7 +151,7 @@ def _named(row: dict[str, str], labels: Sequence[Path], table: Path) -> Path | N
     return found
 
 
-def _sample(image: Path, labels: tuple[Path, ...], row: dict[str, str], table: Path) -> Sample:
+def _sample(image: Path, labels: Labels, row: dict[str, str], table: Path) -> Sample:
     split = row.get("split") or ""
     if split not in ("", "train", "test"):
         raise PoresegError(
@@ -231,13 +162,14 @@ def _sample(image: Path, labels: tuple[Path, ...], row: dict[str, str], table: P
     return Sample(
         name=stem(image),
         image=image,
-        labels=labels,
+        labels=labels.files,
+        part=labels.part,
         specimen=row.get("specimen") or stem(image),
         pixel_size_um=_size(row.get("pixel_size_um"), image.name, table),
         channel=_counts("channel", row, image.name, table, 1),
         plane=plane[0] if plane else None,
         data_bar_px=bar[0] if bar else None,
-        role=(split or "unassigned") if labels else "unlabelled",
+        role=(split or "unassigned") if labels.files else "unlabelled",
     )
 
 

@@ -10,5 +10,6 @@ with told_in_one_line(snakemake.log[0]):
         snakemake.output.label,
         image=snakemake.params.image,
         plane=snakemake.params.plane,
+        part=snakemake.params.part,
         **snakemake.params.settings,
     )

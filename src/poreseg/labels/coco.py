@@ -22,9 +22,9 @@ def sniff(path: Path) -> bool:
     return isinstance(content, dict) and {"images", "annotations"} <= content.keys()
 
 
-def images(path: Path) -> list[str]:
-    """File names of the images that have annotations."""
-    return [name for name, entry in _entries(path) if entry["annotations"]]
+def images(path: Path) -> list[tuple[str, Any]]:
+    """File names of the images that have annotations, with all that is said of each."""
+    return [(name, entry) for name, entry in _entries(path) if entry["annotations"]]
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, tostring
 
 import numpy as np
 from shapely.geometry.base import BaseGeometry
@@ -22,9 +22,10 @@ def sniff(path: Path) -> bool:
     return root is not None and root.tag == "annotations"
 
 
-def images(path: Path) -> list[str]:
-    """File names of the images that have annotations."""
-    return [name for name, image in _entries(path) if any(e.tag in KINDS for e in image)]
+def images(path: Path) -> list[tuple[str, Any]]:
+    """File names of the images that have annotations, with all that is said of each."""
+    return [(name, tostring(image, encoding="unicode"))
+            for name, image in _entries(path) if any(e.tag in KINDS for e in image)]  # fmt: skip
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:

@@ -36,9 +36,9 @@ def sniff(path: Path) -> bool:
     return {"data", "annotations"} <= task.keys() or any(map(_is_marks, task.values()))
 
 
-def images(path: Path) -> list[str]:
-    """File names of the images that have marked regions."""
-    return [name for name, marks in _entries(path) if marks]
+def images(path: Path) -> list[tuple[str, Any]]:
+    """File names of the images that have marked regions, with all that is said of each."""
+    return [(name, marks) for name, marks in _entries(path) if marks]
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:

@@ -59,6 +59,7 @@ def rasterise(
     *,
     image: str,
     plane: int | None = None,
+    part: str | None = None,
     pore: Sequence[str | int],
     matrix: Sequence[str | int],
     unknown: Sequence[str | int],
@@ -80,6 +81,8 @@ def rasterise(
         The image's file name, by which labels of several images know it.
     plane
         The image's, as samples.csv gives it; it counts in labels of several planes as well.
+    part
+        Digest of what a file of several images says of this one, see `images_in`.
     pore, matrix, unknown, other, value_255, sparse
         What classes mean, see `Classes`.
     """
@@ -95,5 +98,5 @@ def rasterise(
         values,
         crs=grid.crs,
         transform=grid.transform,
-        tags={"UNDERSTOOD": read.understood, "SOURCE_SHA256": fingerprint(paths)},
+        tags={"UNDERSTOOD": read.understood, "SOURCE_SHA256": part or fingerprint(paths)},
     )

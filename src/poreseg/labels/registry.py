@@ -4,6 +4,7 @@ from pathlib import Path
 from types import ModuleType
 
 from poreseg.errors import PoresegError
+from poreseg.files import digest
 from poreseg.images import companions
 from poreseg.images import registry as image_formats
 from poreseg.labels import coco, cvat, geojson, labelme, labelstudio, mask, roi, vector, via
@@ -49,9 +50,12 @@ def read_file(path: Path, grid: Grid, classes: Classes) -> Label:
     return label
 
 
-def images_in(path: Path) -> list[str]:
-    """File names of the images that a label file of several images has labels of; else none."""
+def images_in(path: Path) -> dict[str, str]:
+    """File names of the images that a label file of several images has labels of; else none.
+
+    Each has a digest of what the file says of it.
+    """
     reader = reader_of(path)
     with parsing(path, reader.NAME):
-        names: list[str] = reader.images(path) if hasattr(reader, "images") else []
-    return names
+        images = reader.images(path) if hasattr(reader, "images") else []
+        return {name: digest(part) for name, part in images}

@@ -25,9 +25,10 @@ def sniff(path: Path) -> bool:
     )
 
 
-def images(path: Path) -> list[str]:
-    """File names of the images that have regions."""
-    return [name for name, regions in _entries(path) if regions]
+def images(path: Path) -> list[tuple[str, Any]]:
+    """File names of the images that have regions, with all that is said of each."""
+    texts = _texts(load_json(path))
+    return [(name, [regions, texts]) for name, regions in _entries(path) if regions]
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
