@@ -9,7 +9,7 @@ import pytest
 import rasterio
 import tifffile
 from affine import Affine
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from poreseg.errors import PoresegError, PoresegWarning
@@ -332,6 +332,21 @@ def test_a_data_bar_is_seen_in_the_pixels(tmp_path, name, ground, height, rows):
     assert f"data bar of {rows}" in tags["FRAME"] or abs(int(tags["FRAME"].split()[3]) - rows) <= 2
 
 
+@pytest.mark.parametrize("size", [10, 14, 24])
+@pytest.mark.parametrize("name", ["a.tif", "a.jpg"])
+@pytest.mark.parametrize("ground", [0, 255])
+def test_a_data_bar_with_letters_of_soft_edges_is_seen(tmp_path, size, name, ground):
+    below = Image.new("L", (640, 48), ground)
+    font = ImageFont.load_default(size)
+    ImageDraw.Draw(below).text((8, 10), "5.00 kV   x 10.0k   SE(U)   5.00 um", 255 - ground, font)
+    pixels = np.vstack([specimen(480, 640), np.asarray(below)])
+    Image.fromarray(pixels).save(tmp_path / name, **({"quality": 90} if name == "a.jpg" else {}))
+    valid, tags = valid_after(tmp_path / name, tmp_path)
+    assert "(seen in the pixels)" in tags["FRAME"]
+    assert not valid[481:].any()
+    assert valid[:478].all()
+
+
 def test_a_data_bar_with_a_frame_all_around_and_black_pores_above_is_seen(tmp_path):
     surface = specimen(480, 640)
     surface[surface < 70] = 0
@@ -353,6 +368,15 @@ def _blob(pixels, value, wide, high, noise=0.0):
     return np.where(area, np.clip(dark, 0, 255).astype(np.uint8), pixels)
 
 
+def _grains(seed):
+    """Grains that lie loose in black below a straight edge."""
+    random = np.random.default_rng(seed)
+    height = int(random.integers(15, 120))
+    field = ndimage.gaussian_filter(random.normal(size=(height, 600)), 5)
+    loose = np.where(field > np.quantile(field, 0.7), specimen(height, 600, seed), 0)
+    return np.vstack([specimen(500, 600, seed), loose]).astype(np.uint8)
+
+
 def _bubbles(seed, porosity, value):
     """Saturated pores of a smooth random field."""
     field = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(500, 600)), 20)
@@ -369,6 +393,7 @@ NO_FRAME = {
        if wide < 1 or noise},
     **{f"pores of {value}, {porosity}, seed {seed}": lambda s=seed, p=porosity, v=value: _bubbles(s, p, v)
        for seed in range(6) for porosity in (0.25, 0.45) for value in (0, 255)},
+    **{f"loose grains, seed {seed}": lambda s=seed: _grains(s) for seed in range(12)},
     "bright pores on black": lambda: np.where(ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(300, 400)), 9) > 0.03, specimen(300, 400), 0).astype(np.uint8),
 }  # fmt: skip
 

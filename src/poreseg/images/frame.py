@@ -15,7 +15,11 @@ SIDE = 2048  # px, the most of an overview; smaller images are seen whole
 FLAT = 0.5  # of a bar's row is its ground, where no text crosses it
 STEP = 0.3  # by which the share of the ground jumps where the bar begins
 NEAR = 5  # gray levels of 255 that JPEG moves a flat ground by
-ONE_INK = 0.35  # of what is not ground in a bar is of the writing's colour, soft edges aside
+ONE_INK = 0.1  # of what is not ground in a bar is of the writing's full colour
+INK = 97  # percentile, from the ground on, that is the full colour
+BLANK = 0.97  # of a row between lines of writing, or above and below them, is ground
+MARGINS = 0.1  # of a bar's rows are such
+SOFT = 12  # gray levels of 255 around ground and writing
 BAR = (0.015, 0.25)  # of the image's height
 TEXT = (0.005, 0.5)  # of a bar's pixels are writing; a strip without is a border
 
@@ -190,14 +194,27 @@ def _bar(gray: NDArray[np.uint8]) -> int:
     bar = gray[height - rows :][~lines[height - rows :]]
     if not len(bar):  # a border
         return 0
-    counts = np.bincount(bar.ravel(), minlength=256)
-    on_ground = counts[max(0, ground - NEAR) : ground + NEAR + 1].sum() / bar.size
-    counts[max(0, ground - 12) : ground + 13] = 0
-    ink = counts.argmax()
-    one_ink = counts[max(0, ink - 12) : ink + 13].sum() >= ONE_INK * (1 - on_ground) * bar.size
+    away = bar.astype(np.int16) - ground
+    writing = (np.abs(away) > NEAR).mean()
+    in_lines = (share[height - rows :] >= BLANK).mean() >= MARGINS
     first = share[height - rows :][~lines[height - rows :]][:3].mean()
     jumps = first - share[max(0, height - rows - 3) : height - rows].mean() >= STEP
-    return rows if jumps and one_ink and TEXT[0] <= 1 - on_ground <= TEXT[1] else 0
+    written = TEXT[0] <= writing <= TEXT[1] and in_lines and _ink(away) >= ONE_INK
+    return rows if jumps and written else 0
+
+
+def _ink(away: NDArray[np.int16]) -> float:
+    """Of what is not ground in a bar, the share that is of the writing's full colour.
+
+    Soft edges lie between the two, and in small letters are most of it; beyond lies nothing.
+    In a specimen few pixels are as bright as the brightest, or as dark as the darkest.
+    """
+    other = away[np.abs(away) > SOFT]
+    side = other[(other > 0) == (np.median(other) > 0)] if len(other) else other
+    if not len(side):
+        return 0.0
+    full = np.percentile(np.abs(side), INK)
+    return float((np.abs(side) >= full - SOFT).sum() / len(other))
 
 
 def _edges(bands: NDArray[Any]) -> tuple[int, int, int, int]:
