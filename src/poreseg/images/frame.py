@@ -174,8 +174,8 @@ def _gray8(view: Overview) -> NDArray[np.uint8]:
 def _bar(gray: NDArray[np.uint8]) -> int:
     """Rows of a data bar at the bottom of an image, 0 where there is none.
 
-    A bar is drawn, not photographed: its pixels are of two values, a ground and writing,
-    it spans the image's width, and it begins at one row, where the share of the ground jumps.
+    A bar is drawn, not photographed: its pixels are of a ground and of writing, which stands in
+    lines; it spans the image's width, and it begins at one row, where the share of the ground jumps.
     """
     height = len(gray)
     least, most = max(4, round(BAR[0] * height)), round(BAR[1] * height)
