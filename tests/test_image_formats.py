@@ -347,6 +347,18 @@ def test_a_data_bar_with_letters_of_soft_edges_is_seen(tmp_path, size, name, gro
     assert valid[:478].all()
 
 
+@pytest.mark.parametrize("ground", [0, 255, 90])
+@pytest.mark.parametrize("block", [slice(2, 44), slice(420, 630)])
+def test_a_data_bar_with_a_block_in_it_is_seen(tmp_path, ground, block):
+    """As a maker's logo, or a field that is inverted."""
+    below = bar(640, 44, ground, 255 - ground)
+    below[2:42, block] = 255 - ground
+    Image.fromarray(np.vstack([specimen(480, 640), below])).save(tmp_path / "a.tif")
+    valid, tags = valid_after(tmp_path / "a.tif", tmp_path)
+    assert tags["FRAME"] == "data bar of 44 rows (seen in the pixels)"
+    assert valid[:480].all()
+
+
 def test_a_data_bar_with_a_frame_all_around_and_black_pores_above_is_seen(tmp_path):
     surface = specimen(480, 640)
     surface[surface < 70] = 0

@@ -17,6 +17,7 @@ STEP = 0.3  # by which the share of the ground jumps where the bar begins
 NEAR = 5  # gray levels of 255 that JPEG moves a flat ground by
 ONE_INK = 0.1  # of what is not ground in a bar is of the writing's full colour
 INK = 97  # percentile, from the ground on, that is the full colour
+BLOCK = 0.2  # of a bar's column is ground, where no logo or other block stands
 BLANK = 0.97  # of a row between lines of writing, or above and below them, is ground
 MARGINS = 0.1  # of a bar's rows are such
 SOFT = 12  # gray levels of 255 around ground and writing
@@ -196,7 +197,9 @@ def _bar(gray: NDArray[np.uint8]) -> int:
         return 0
     away = bar.astype(np.int16) - ground
     writing = (np.abs(away) > NEAR).mean()
-    in_lines = (share[height - rows :] >= BLANK).mean() >= MARGINS
+    on_ground = np.abs(gray[height - rows :].astype(np.int16) - ground) <= NEAR
+    beside = on_ground[:, on_ground.mean(axis=0) >= BLOCK]
+    in_lines = (beside.mean(axis=1) >= BLANK).mean() >= MARGINS if beside.size else False
     first = share[height - rows :][~lines[height - rows :]][:3].mean()
     jumps = first - share[max(0, height - rows - 3) : height - rows].mean() >= STEP
     written = TEXT[0] <= writing <= TEXT[1] and in_lines and _ink(away) >= ONE_INK
