@@ -1,7 +1,6 @@
 """One drawn specimen in every label format, by its own reference library, gives one label."""
 
 import json
-import os
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -324,36 +323,46 @@ def _outline(x):
     return [[x, 2], [20, 2], [20, 9]]
 
 
-SEVERAL = {  # a label of a.png and b.png, whose outlines begin at so many pixels
-    "coco": (".json", lambda a, b: json.dumps({
-        "images": [{"id": n, "file_name": f"{name}.png"} for n, name in enumerate("ab")],
-        "categories": [{"id": 1, "name": "pore"}],
-        "annotations": [{"image_id": n, "category_id": 1, "segmentation": [formats.flat(_outline(x))]} for n, x in enumerate((a, b))],
+SEVERAL = {  # labels of images by name, whose outlines begin at so many pixels
+    "coco": (".json", lambda marks: json.dumps({
+        "images": [{"id": n, "file_name": name, "height": 24, "width": 32} for n, name in enumerate(marks)],
+        "categories": [{"id": 1, "name": "pore"}] + [{"id": "2", "name": "more"}] * (len(marks) > 2),
+        "annotations": [{"id": number, "image_id": n, "category_id": 1, "segmentation": [formats.flat(_outline(x))]}
+                        for number, (n, x) in enumerate((n, x) for n, starts in enumerate(marks.values()) for x in starts)],
     })),
-    "via": (".json", lambda a, b: json.dumps({
-        f"{name}.png1": {"filename": f"{name}.png", "regions": [formats.via_polygon(_outline(x), "pore")]} for name, x in (("a", a), ("b", b))
+    "via": (".json", lambda marks: json.dumps({
+        f"{name}{len(starts)}": {"filename": name, "regions": [formats.via_polygon(_outline(x), "pore") for x in starts]}
+        for name, starts in marks.items()
     })),
-    "label studio": (".json", lambda a, b: json.dumps([
-        {"data": {"image": f"/data/{name}.png"}, "annotations": [{"result": [{"value": {"points": _outline(x), "polygonlabels": ["pore"]}}]}]}
-        for name, x in (("a", a), ("b", b))
+    "label studio": (".json", lambda marks: json.dumps([
+        {"id": n, "data": {"image": f"/data/{name}"}, "annotations": [{"result": [{"value": {"points": _outline(x), "polygonlabels": ["pore"]}} for x in starts]}]}
+        for n, (name, starts) in enumerate(marks.items())
     ])),
-    "cvat": (".xml", lambda a, b: "<annotations>" + "".join(
-        f'<image name="{name}.png"><polygon label="pore" points="{x},2;20,2;20,9" z_order="0"/></image>' for name, x in (("a", a), ("b", b))
+    "cvat": (".xml", lambda marks: "<annotations>\n" + "".join(
+        f'<image id="{n}" name="{name}" height="24" width="32">' + "".join(
+            f'<polygon label="pore" points="{x},2;20,2;20,9" z_order="0"/>' for x in starts) + "</image>" + "\n" * n
+        for n, (name, starts) in enumerate(marks.items())
     ) + "</annotations>"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("suffix", "content"), SEVERAL.values(), ids=SEVERAL)
 def test_what_a_label_of_several_images_says_of_one_is_its_own(tmp_path, suffix, content):
-    path = tmp_path / f"all{suffix}"
-    found = []
-    for changed in (5, 7):
-        path.write_text(content(4, changed))
-        found.append(images_in(path))
-        os.utime(path, (changed, changed))
-    before, after = found
+    written = []
+
+    def digests(marks):
+        path = tmp_path / f"{len(written)}{suffix}"
+        path.write_text(content(marks))
+        written.append(path)
+        return images_in(path)
+
+    before = digests({"a.png": [5], "b.png": [4, 6]})
     assert list(before) == ["a.png", "b.png"]
-    assert after["a.png"] == before["a.png"] != before["b.png"] != after["b.png"]
+    for others in ({"a.png": [5, 8]}, {"a.png": [7]}, {"new.png": [1], "a.png": [5]}):
+        after = digests({**others, "b.png": [4, 6], "c.png": [9]})
+        assert after["b.png"] == before["b.png"]  # whatever is said of the others
+        assert (after["a.png"] == before["a.png"]) == (others["a.png"] == [5])
+    assert digests({"b.png": [4, 7]})["b.png"] != before["b.png"]
 
 
 @settings(max_examples=40)

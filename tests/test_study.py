@@ -196,6 +196,31 @@ def test_other_files_are_left_out_aloud(tmp_path):
         assert [s.name for s in read_study(folder)] == ["a"]
 
 
+def test_a_label_of_several_images_counts_by_the_very_name(tmp_path):
+    folder = make(tmp_path, ["c.png", "d.png"], [])
+    names = ["c.jpg", "c.png", "some/folder/d.tif", "c.bmp"]
+    images = [{"id": n, "file_name": name} for n, name in enumerate(names)]
+    parts = []
+    for changed in range(4):
+        annotations = [
+            {"image_id": n, "category_id": 1, "bbox": [2, 2, 9, 9 + (n == changed)]}
+            for n in range(4)
+        ]
+        content = {
+            "images": images,
+            "categories": [{"id": 1, "name": "pore"}],
+            "annotations": annotations,
+        }
+        path = folder / "labels" / f"all-{changed}.json"
+        path.write_text(json.dumps(content))
+        parts.append([sample.part for sample in read_study(folder)])
+        path.unlink()
+    (c, d), c_changed, d_changed, other = parts
+    assert c_changed[0] != c and c_changed[1] == d
+    assert d_changed[0] == c and d_changed[1] != d
+    assert other == [c, d]
+
+
 def test_folders_within_are_told(tmp_path):
     folder = make(tmp_path, ["a.tif"], ["a.png"])
     (folder / "images" / "more").mkdir()

@@ -20,7 +20,7 @@ def git_commit() -> str | None:
 
 
 def data_hash(rasters: Iterable[Path | str]) -> str:
-    """Digest of the source files behind our rasters and label rasters, whatever their order."""
+    """Digest of the source files (or parts of one) behind our rasters and label rasters, whatever their order."""
     sources = []
     for path in rasters:
         with open_raster(path) as raster:

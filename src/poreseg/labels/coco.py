@@ -35,39 +35,38 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     """
     entry = entry_of(_entries(path), grid, path)
     check_size((entry.get("height"), entry.get("width")), grid, path)
-    found = [_area(annotation, entry["classes"], grid) for annotation in entry["annotations"]]
+    found = [_area(annotation, grid) for annotation in entry["annotations"]]
     return draw(with_area(found, path), grid, classes, path)
 
 
 def _entries(path: Path) -> list[tuple[str, Any]]:
-    """Images by file name, each with its annotations."""
+    """Images by file name, each with its size and its annotations; numbers that others share aside."""
     content = load_json(path)
     classes = {c["id"]: str(c["name"]) for c in content.get("categories") or []}
     of_image = defaultdict(list)
     for annotation in content["annotations"]:
-        of_image[annotation["image_id"]].append(annotation)
+        category = annotation.get("category_id")
+        found = {key: annotation.get(key) for key in ("segmentation", "bbox")}
+        name = None if category is None else classes[category]
+        of_image[annotation["image_id"]].append(found | {"class": name})
     return [
-        (
-            str(image["file_name"]),
-            image | {"annotations": of_image[image["id"]], "classes": classes},
-        )
+        (str(image["file_name"]), {"height": image.get("height"), "width": image.get("width"),
+                                   "annotations": of_image[image["id"]]})
         for image in content["images"]
-    ]
+    ]  # fmt: skip
 
 
 def _area(
-    annotation: dict[str, Any], classes: dict[Any, str], grid: Grid
+    annotation: dict[str, Any], grid: Grid
 ) -> tuple[BaseGeometry | Bitmap | None, str | None, str]:
     """Area, class and kind of an annotation."""
-    category = annotation.get("category_id")
-    name = None if category is None else classes[category]
-    shape = annotation.get("segmentation")
+    name, shape = annotation["class"], annotation["segmentation"]
     if isinstance(shape, dict):
         return Bitmap(0, 0, _decoded(shape, grid)).cropped(), name, "mask"
     if shape:
         parts = [part for ring in shape if (part := polygon(np.reshape(ring, (-1, 2))))]
         return shapely.multipolygons(parts) if parts else None, name, "polygon"
-    if annotation.get("bbox"):  # of a detection: a rectangle is all that there is
+    if annotation["bbox"]:  # of a detection: a rectangle is all that there is
         x, y, width, height = map(float, annotation["bbox"])
         return box(x, y, x + width, y + height), name, "box"
     return None, name, "nothing"

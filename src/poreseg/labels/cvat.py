@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, tostring
+from xml.etree.ElementTree import Element
 
 import numpy as np
 from shapely.geometry.base import BaseGeometry
@@ -24,8 +24,10 @@ def sniff(path: Path) -> bool:
 
 def images(path: Path) -> list[tuple[str, Any]]:
     """File names of the images that have annotations, with all that is said of each."""
-    return [(name, tostring(image, encoding="unicode"))
-            for name, image in _entries(path) if any(e.tag in KINDS for e in image)]  # fmt: skip
+    return [
+        (name, [_size(image), [[shape.tag, shape.attrib] for shape in shapes]])
+        for name, image in _entries(path) if (shapes := _shapes(image))
+    ]  # fmt: skip
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
@@ -35,10 +37,8 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     rows of the mask's box and begin with what is not marked.
     """
     image = entry_of(_entries(path), grid, path)
-    size = image.get("height"), image.get("width")
-    check_size((size[0] and int(size[0]), size[1] and int(size[1])), grid, path)
-    shapes = [element for element in image if element.tag in KINDS]
-    shapes.sort(key=lambda shape: int(shape.get("z_order") or 0))
+    check_size(_size(image), grid, path)
+    shapes = sorted(_shapes(image), key=lambda shape: int(shape.get("z_order") or 0))
     found = ((_area(shape, grid), shape.get("label"), shape.tag) for shape in shapes)
     return draw(with_area(found, path), grid, classes, path)
 
@@ -49,6 +49,16 @@ def _entries(path: Path) -> list[tuple[str, Element]]:
     if root.find("track") is not None:
         raise PoresegError(f"{path}: is CVAT for video; export it as CVAT for images 1.1")
     return [(str(image.get("name")), image) for image in root.iter("image")]
+
+
+def _size(image: Element) -> tuple[int | None, int | None]:
+    """Height and width, where they are written."""
+    height, width = (int(side) if (side := image.get(key)) else None for key in ("height", "width"))
+    return height, width
+
+
+def _shapes(image: Element) -> list[Element]:
+    return [element for element in image if element.tag in KINDS]
 
 
 def _area(shape: Element, grid: Grid) -> BaseGeometry | Bitmap | None:

@@ -45,46 +45,40 @@ def match(
     """
     taken = set(named.values())
     unique([label for label in labels if stem(label) in images and label not in taken], "labels")
-    held = {label: _held(label) for label in labels if not _by_name(label, images)}
+    owners = {label: _owners(label, images) for label in labels}
     found = {name: (label,) for name, label in named.items()}
-    for label in labels:
-        if label in taken:
-            owners = held.get(label, {}).keys() & images.keys()
-        else:
-            owners = _by_name(label, images) or _within(label, images, held[label], folder)
-        for name in sorted(owners - named.keys()):
+    for label, parts in owners.items():
+        if not parts and label not in taken:
+            raise _astray(label, images, folder)
+        of = {name for name, part in parts.items() if part or label not in taken}
+        for name in sorted(of - named.keys()):
             others, image = found.get(name, ()), images[name].name
             if others and None in (class_of(others[0], image), class_of(label, image)):
                 raise PoresegError(f"{others[0]} and {label} both label {image}; take one "
                                    "away, or name the one that counts as label in samples.csv")  # fmt: skip
             found[name] = (*others, label)
-    return {name: Labels(files, held.get(files[0], {}).get(name)) for name, files in found.items()}
+    return {name: Labels(files, owners[files[0]].get(name)) for name, files in found.items()}
 
 
-def _by_name(label: Path, images: Mapping[str, Path]) -> set[str]:
-    """The image that a label's name says it is of, or none."""
+def _owners(label: Path, images: Mapping[str, Path]) -> dict[str, str | None]:
+    """Names of the images that a label is of; each with its part of a file of several images."""
     if stem(label) in images:
-        return {stem(label)}
+        return {stem(label): None}
     of_class = [name for name, image in images.items() if class_of(label, image.name)]
-    return {max(of_class, key=len)} if of_class else set()
+    if of_class:
+        return {max(of_class, key=len): None}
+    held = images_in(label)
+    by_stem = {stem(name): part for name, part in held.items()}
+    parts = {name: held.get(image.name, by_stem.get(name)) for name, image in images.items()}
+    return {name: part for name, part in parts.items() if part}
 
 
-def _held(label: Path) -> dict[str, str]:
-    """Names of the images that a label of several images has labels of, and a digest of each."""
-    held = images_in(label) if label.is_file() else {}
-    return {stem(image): part for image, part in held.items()}
-
-
-def _within(
-    label: Path, images: Mapping[str, Path], held: Mapping[str, str], folder: Path
-) -> set[str]:
-    """Images that a label is of by what it holds."""
-    if owners := held.keys() & images.keys():
-        return owners
-    if held:
-        raise PoresegError(f"{label}: labels {len(held)} images ({', '.join(sorted(held)[:3])}, ...), "
-                           f"none of which is in {folder / 'images'}")  # fmt: skip
-    raise PoresegError(
+def _astray(label: Path, images: Mapping[str, Path], folder: Path) -> PoresegError:
+    """What to tell of a label that is of no image."""
+    if held := images_in(label):
+        return PoresegError(f"{label}: labels {len(held)} images ({', '.join(sorted(map(stem, held))[:3])}, ...), "
+                            f"none of which is in {folder / 'images'}")  # fmt: skip
+    return PoresegError(
         f"{label}: there is no image of that name in {folder / 'images'}"
         f"{nearest(stem(label), images)}; rename the label or add its image"
     )

@@ -53,9 +53,9 @@ def read_file(path: Path, grid: Grid, classes: Classes) -> Label:
 def images_in(path: Path) -> dict[str, str]:
     """File names of the images that a label file of several images has labels of; else none.
 
-    Each has a digest of what the file says of it.
+    Without folders, as `entry_of` knows them; each has a digest of what the file says of it.
     """
     reader = reader_of(path)
     with parsing(path, reader.NAME):
         images = reader.images(path) if hasattr(reader, "images") else []
-        return {name: digest(part) for name, part in images}
+        return {Path(name.replace("\\", "/")).name: digest(part) for name, part in images}
