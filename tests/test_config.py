@@ -22,6 +22,7 @@ from poreseg.images import ingest, tiles
 from poreseg.labels import rasterise
 from poreseg.learning import augment, encoder, pretrain, train
 from poreseg.learning.loop import Recipe
+from poreseg.names import stem
 from poreseg.plan import DEMO_STEPS, Plan
 from poreseg.prediction import predict, segment
 from poreseg.split import split_study
@@ -84,9 +85,9 @@ def test_a_file_of_weights_that_is_not_there_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["study", "results"])
-def test_a_folder_that_is_read_as_a_number_is_told(tmp_path, key):
+def test_a_folder_whose_name_is_read_as_a_number_is_told(tmp_path, key):
     given = parse_config([f"{key}=2025_03_12"])  # as the command line gives it
-    with pytest.raises(PoresegError, match=rf"{key}: .* number 20250312; write {key}=\./NAME"):
+    with pytest.raises(PoresegError, match=rf"{key}: .* as 20250312, no text; write {key}=\./NAME"):
         Plan(params() | {"results": str(tmp_path)} | given)
     assert parse_config([f"{key}=./2025_03_12"]) == {key: "./2025_03_12"}
 
@@ -138,7 +139,7 @@ def test_the_demo_study_does_not_take_the_place_of_ones_own_results(tmp_path, mo
     demo = Plan(params())
     begin(demo)
     assert Plan(params()).is_demo  # built again
-    write_json(Path("results/.images.json"), {"mine": "test"})
+    write_json(Path("results/.roles.json"), {"mine": "test"})
     with pytest.raises(
         PoresegError, match=r"results holds results of mine, and data/raw no images"
     ):
@@ -203,6 +204,12 @@ def test_other_test_images_than_in_the_build_before_are_told(tmp_path, study, ca
         told = capsys.readouterr().out
         assert "other test images than in the build before" in told
         assert f"with {teacher} and without {judge}:" in told
+    for path in study.rglob(f"{judge}.*"):
+        path.unlink()
+    left = samples["image"].map(stem) != judge
+    samples[left].to_csv(study / "samples.csv", index=False)
+    begin(Plan(content))
+    assert f"without {judge}:" in capsys.readouterr().out
 
 
 def test_a_training_does_not_start_from_what_its_build_writes(tmp_path):

@@ -24,9 +24,9 @@ def begin(plan: Plan) -> None:
     And say where other images judge than in the last whole build: scores of both are no comparison.
     """
     before, now = recorded(Path(plan.results)), _roles(plan)
-    write_json(plan.at(RECORD), {name: before.get(name) for name in sorted(before.keys() | now.keys())})  # fmt: skip
+    write_json(plan.at(RECORD), dict.fromkeys(now) | before)
     judged, judge = ({name for name in roles if roles[name] == "test"} for roles in (before, now))
-    if judged != judge and judged & now.keys():  # else it is another study
+    if judged and judged != judge and before.keys() & now.keys():  # else it is another study
         told = [f"{what} {', '.join(sorted(names))}"
                 for what, names in (("with", judge - judged), ("without", judged - judge)) if names]  # fmt: skip
         print(f"other test images than in the build before, {' and '.join(told)}: their scores are no comparison; "
@@ -34,9 +34,8 @@ def begin(plan: Plan) -> None:
 
 
 def _roles(plan: Plan) -> dict[str, str | None]:
-    """What each image is for; None where it has no label."""
-    return {name: plan.study[name].role if name in plan.study.labelled else None
-            for name in plan.study.names}  # fmt: skip
+    """What each image is for."""
+    return {sample.name: sample.role for sample in plan.study.samples}
 
 
 def prune(plan: Plan) -> list[str]:

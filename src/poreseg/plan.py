@@ -23,7 +23,7 @@ DEMO_STUDY = Path("data/demo")
 PACKAGE = Path(__file__).parent
 WEIGHTS = "model.safetensors"  # as smp names them
 PLUMBING = {"errors", "files", "tracking", "devices"}  # they change no results
-RECORD = ".images.json"  # of the images whose results lie there
+RECORD = ".roles.json"  # of the images whose results lie there
 
 
 class Plan:
@@ -144,7 +144,7 @@ def _folder(key: str, config: Mapping[str, Any]) -> str | None:
     """A folder that the command line names."""
     given = config.get(key)
     if given is not None and not isinstance(given, str):  # 2025_03_12 is 20250312 to Snakemake
-        raise PoresegError(f"{key}: its name was read as the number {given}; write {key}=./NAME")
+        raise PoresegError(f"{key}: its name was read as {given}, no text; write {key}=./NAME")
     return given
 
 

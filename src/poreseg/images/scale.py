@@ -64,10 +64,11 @@ def choose(found: Mapping[str, float], wanted: float | None, name: str) -> tuple
     if not all_of_them:
         return None, ""
     source, size = next(iter(all_of_them.items()))
+    counts = f"{source} counts" + ("" if wanted else ", unless samples.csv or --pixel-size-um says more")  # fmt: skip
     for other, value in all_of_them.items():
         if abs(value - size) > SAME * size:
             warn(
-                f"{name}: pixel size {size:.6g} um in {source}, {value:.6g} um in {other}; {source} counts"
+                f"{name}: pixel size {size:.6g} um in {source}, {value:.6g} um in {other}; {counts}"
             )
     return size, source
 
