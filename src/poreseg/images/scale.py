@@ -17,14 +17,9 @@ UM = {  # micrometres per unit, as the formats spell their units
     "microns": 1.0, "nm": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "inch": 25400.0, "inches": 25400.0,
     "in": 25400.0,
 }  # fmt: skip
-METRES = {
-    "": 1e6,
-    "centi": 1e4,
-    "milli": 1e3,
-    "micro": 1.0,
-    "nano": 1e-3,
-    "pico": 1e-6,
-}  # spelled out
+METRES = {  # spelled out, by what comes before it
+    "": 1e6, "centi": 1e4, "milli": 1e3, "micro": 1.0, "nano": 1e-3, "pico": 1e-6,
+}  # fmt: skip
 NO_UNIT = ("", "pixel", "pixels", "px")  # what ImageJ writes where there is no scale
 FINEST_PRINT = 2400  # dots per inch, of about 10 um: what is finer is a microscope's
 SCREEN_DPI = (1, 25, 72, 96)  # what programs write that know nothing of the scale; 25 is 1 per mm
