@@ -185,24 +185,24 @@ def _bar(gray: NDArray[np.uint8]) -> int:
     if len(inner) < least:
         return 0
     ground = np.bincount(inner[-least:].ravel(), minlength=256).argmax()
-    share = (np.abs(gray.astype(np.int16) - ground) <= NEAR).mean(axis=1)  # of each row
+    away = gray.astype(np.int16) - ground
+    on_ground = np.abs(away) <= NEAR
+    share = on_ground.mean(axis=1)  # of each row
     flat = np.pad((lines | (share >= FLAT))[::-1], 4, constant_values=True)
     rows = int(np.argmin(np.append(ndimage.binary_closing(flat, np.ones(7))[4:-4], False)))
     while rows and not (lines | (share >= FLAT))[height - rows]:
         rows -= 1
     if not least <= rows <= most:
         return 0
-    bar = gray[height - rows :][~lines[height - rows :]]
-    if not len(bar):  # a border
+    away, on_ground, fields = (part[height - rows :] for part in (away, on_ground, ~lines))
+    if not fields.any():  # a border
         return 0
-    away = bar.astype(np.int16) - ground
-    writing = (np.abs(away) > NEAR).mean()
-    on_ground = np.abs(gray[height - rows :].astype(np.int16) - ground) <= NEAR
+    writing = 1 - on_ground[fields].mean()
     beside = on_ground[:, on_ground.mean(axis=0) >= BLOCK]
     in_lines = (beside.mean(axis=1) >= BLANK).mean() >= MARGINS if beside.size else False
-    first = share[height - rows :][~lines[height - rows :]][:3].mean()
+    first = share[height - rows :][fields][:3].mean()
     jumps = first - share[max(0, height - rows - 3) : height - rows].mean() >= STEP
-    written = TEXT[0] <= writing <= TEXT[1] and in_lines and _ink(away) >= ONE_INK
+    written = TEXT[0] <= writing <= TEXT[1] and in_lines and _ink(away[fields]) >= ONE_INK
     return rows if jumps and written else 0
 
 
