@@ -15,6 +15,11 @@ def stem(path: Path | str) -> str:
     return Path(name).stem
 
 
+def file_name(path: str) -> str:
+    """A file's name without its folders, whatever system wrote them."""
+    return Path(path.replace("\\", "/")).name
+
+
 def unique(paths: Iterable[Path], where: str) -> dict[str, Path]:
     """Paths by stem; a stem that comes twice is an error."""
     found: dict[str, Path] = {}

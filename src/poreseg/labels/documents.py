@@ -12,7 +12,7 @@ from defusedxml.ElementTree import fromstring
 from poreseg.errors import PoresegError, nearest
 from poreseg.labels.label import Grid
 from poreseg.labels.shapes import parsing
-from poreseg.names import stem
+from poreseg.names import file_name, stem
 
 JSON = (".json", ".geojson")
 
@@ -56,7 +56,7 @@ def entry_of(entries: Sequence[tuple[str, Any]], grid: Grid, path: Path) -> Any:
     Images are known by file name (without folders), or by its stem; the one entry of a
     file of one image is taken whatever its name.
     """
-    names = [Path(name.replace("\\", "/")).name for name, _ in entries]
+    names = [file_name(name) for name, _ in entries]
     found = [entry for name, (_, entry) in zip(names, entries, strict=True) if name == grid.image]
     if not found:
         found = [e for n, (_, e) in zip(names, entries, strict=True) if stem(n) == stem(grid.image)]

@@ -10,6 +10,7 @@ from poreseg.images import registry as image_formats
 from poreseg.labels import coco, cvat, geojson, labelme, labelstudio, mask, roi, vector, via
 from poreseg.labels.label import Classes, Grid, Label
 from poreseg.labels.shapes import parsing
+from poreseg.names import file_name
 
 READERS: tuple[ModuleType, ...] = (
     geojson,
@@ -58,4 +59,4 @@ def images_in(path: Path) -> dict[str, str]:
     reader = reader_of(path)
     with parsing(path, reader.NAME):
         images = reader.images(path) if hasattr(reader, "images") else []
-        return {Path(name.replace("\\", "/")).name: digest(part) for name, part in images}
+        return {file_name(name): digest(part) for name, part in images}
