@@ -48,7 +48,8 @@ def test_check_says_how_each_file_is_understood(study):
     assert "0 matrix, 255 pore" in row["sem-2"]
     assert "0 matrix, 1 pore, 255 unknown" in row["ct-1"]
     assert "1 x uint16" in row["ct-1"]
-    assert "ready to run" in out
+    command = f"snakemake --cores all --config study={study} results=results-{study.name}"
+    assert f"ready to run: {command}" in out
     with Image.open("results/check.png") as sheet:
         assert sheet.width > 1000
         pink = (np.array(sheet) == (255, 0, 160)).all(axis=-1)

@@ -140,11 +140,25 @@ def test_the_demo_study_does_not_take_the_place_of_ones_own_results(tmp_path, mo
     begin(demo)
     assert Plan(params()).is_demo  # built again
     write_json(Path("results/.roles.json"), {"mine": "test"})
-    with pytest.raises(
-        PoresegError, match=r"results holds results of mine, and data/raw no images"
-    ):
-        Plan(params())
+    for chosen in ({}, {"study": "data/demo"}):
+        with pytest.raises(
+            PoresegError, match=r"results holds results of mine, and data/demo none of the images"
+        ):
+            Plan(params() | chosen)
     assert Plan(params() | {"results": "elsewhere"}).is_demo
+
+
+def test_a_study_does_not_take_the_place_of_anothers_results(tmp_path, study):
+    content = params() | {"study": str(study), "results": str(tmp_path / "results")}
+    first = Plan(content)
+    begin(first)
+    name = first.study.names[0]
+    write_json(Path(first.at(".roles.json")), {"mine": "test", name: "train"})
+    assert Plan(content).study.names == first.study.names  # images come and go
+    write_json(Path(first.at(".roles.json")), {"mine": "test"})
+    with pytest.raises(PoresegError, match=r"results of mine, and .*study none of the images"):
+        Plan(content)
+    assert Plan(content | {"results": str(tmp_path / "others")})
 
 
 def test_results_of_a_build_that_did_not_end_are_removed_with_their_images(tmp_path, study):
@@ -246,17 +260,18 @@ def test_the_demo_study_takes_fewer_steps_and_other_studies_those_of_the_params(
 
 
 def test_what_is_not_refitted_learns_for_as_long(tiny_study, tmp_path):
-    def steps(**changes):
+    def most(**changes):
         content = params()
         for section, values in changes.items():
             content[section] |= values
         plan = Plan(content | {"study": str(tiny_study), "results": str(tmp_path)})
-        return plan.settings("train")["steps"], plan.refits
+        return plan.settings("train")["steps"], plan.settings("train")["minutes"], plan.refits
 
     train, refit = (params()[verb]["steps"] for verb in ("train", "refit"))
-    assert steps() == (train, True)
-    assert steps(split={"folds": 2}) == (train + refit, False)
-    assert steps(split={"folds": 2}, refit={"steps": 0}) == (train, False)
+    minutes = params()["train"]["minutes"]  # the refit has as many
+    assert most() == (train, minutes, True)
+    assert most(split={"folds": 2}) == (train + refit, 2 * minutes, False)
+    assert most(split={"folds": 2}, refit={"steps": 0}) == (train, minutes, False)
 
 
 def test_the_summary_has_a_line_for_each_role_that_has_images(tmp_path):

@@ -1,6 +1,7 @@
 """The poreseg command: what a user does around a build, or without one."""
 
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Collection
@@ -19,7 +20,7 @@ from poreseg.errors import PoresegError, PoresegWarning, nearest, told_in_one_li
 from poreseg.images.scale import micrometres
 from poreseg.names import unique
 from poreseg.split import split_study
-from poreseg.study import read_study
+from poreseg.study import USER_STUDY, read_study
 
 app = typer.Typer(
     help="Pore segmentation from a few labelled images.",
@@ -133,7 +134,7 @@ def check(
     from poreseg.check import check_sample, contact_sheet
 
     settings = read_params(params or _default_params())
-    folder = study or Path("data/raw")
+    folder = study or USER_STUDY
     split = split_study(read_study(folder), folder, **settings.split.model_dump())
     table = _table(
         "image", "size", "um/px", "specimen", "role", "label", "understood as", "pores", "pore"
@@ -166,7 +167,10 @@ def check(
         raise PoresegError(
             f"{len(problems)} of {len(split.samples)} images cannot be used, see above"
         )
-    _say(f"{folder}: ready to run: snakemake --cores all --config study={folder}")
+    command = ["snakemake", "--cores", "all"]
+    if folder.resolve() != USER_STUDY.resolve():  # results hold one study
+        command += ["--config", f"study={folder}", f"results=results-{folder.resolve().name}"]
+    _say(f"{folder}: ready to run: {shlex.join(command)}")
 
 
 @app.command()

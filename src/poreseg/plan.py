@@ -16,9 +16,9 @@ from poreseg.drawn import study as demo
 from poreseg.errors import PoresegError, told_in_one_line
 from poreseg.files import read_json
 from poreseg.split import split_study
+from poreseg.study import USER_STUDY
 
 DEMO_STEPS = {"train": 150, "refit": 100}  # at most: people wait for the demo study, and it is easy
-USER_STUDY = Path("data/raw")
 DEMO_STUDY = Path("data/demo")
 PACKAGE = Path(__file__).parent
 WEIGHTS = "model.safetensors"  # as smp names them
@@ -40,7 +40,7 @@ class Plan:
         self.began = time.time()
         self.params = check_params(dict(config))
         self.results = (_folder("results", config) or "results").rstrip("/")
-        folder = Path(_folder("study", config) or _default_study(Path(self.results)))
+        folder = Path(_folder("study", config) or _default_study())
         _check_apart(folder, Path(self.results))
         _check_encoder_file(self.params.encoder.file)
         _check_start(self.params.train.start, Path(self.results))
@@ -48,6 +48,7 @@ class Plan:
         if self.is_demo:
             folder = DEMO_STUDY  # however it was written: its files are made by a rule
         samples = demo.samples(DEMO_STUDY) if self.is_demo else studies.read_study(folder)
+        _check_own(Path(self.results), folder, samples)
         self.study = split_study(samples, folder, **self.params.split.model_dump())
         if self.is_demo:
             self.params = _in_minutes(self.params)
@@ -133,9 +134,12 @@ def _judged_at_its_end(params: Params) -> Params:
 def _without_refit(params: Params) -> Params:
     """Params for a build that refits nothing: its training takes those steps as well.
 
-    So folds learn as much as the one model does that is refitted, which few images need.
+    So folds learn as much as the one model does that is refitted, which few images need, and have
+    as much time for it: the refit has `minutes` of its own.
     """
-    train = params.train.model_copy(update={"steps": params.train.steps + params.refit.steps})
+    longer = {"steps": params.train.steps + params.refit.steps,
+              "minutes": params.train.minutes * (2 if params.refit.steps else 1)}  # fmt: skip
+    train = params.train.model_copy(update=longer)
     refit = params.refit.model_copy(update={"steps": 0})
     return params.model_copy(update={"train": train, "refit": refit})
 
@@ -154,6 +158,17 @@ def _check_apart(study: Path, results: Path) -> None:
     if results == study or study in results.parents or results in study.parents:
         raise PoresegError(
             f"results {results} and study {study} lie in each other; name a folder apart"
+        )
+
+
+def _check_own(results: Path, study: Path, samples: Sequence[studies.Sample]) -> None:
+    """Results of another study, but the demo's, would be removed, and its models replaced."""
+    known = recorded(results).keys()
+    others = known - {sample.name for sample in demo.samples(DEMO_STUDY)}
+    if others and (study == DEMO_STUDY or known.isdisjoint(sample.name for sample in samples)):
+        raise PoresegError(
+            f"{results} holds results of {min(others)}, and {study} none of the images that they are of: name "
+            f"another folder for results (--config results=PATH), their study (--config study=PATH), or remove {results}"
         )
 
 
@@ -176,7 +191,7 @@ def _check_start(start: str, results: Path) -> None:
         )
 
 
-def _default_study(results: Path) -> Path:
+def _default_study() -> Path:
     """The user's own study; the demo study where they have not begun one."""
     if studies.holds_images(USER_STUDY):
         return USER_STUDY
@@ -187,12 +202,6 @@ def _default_study(results: Path) -> Path:
     if begun:
         raise PoresegError(
             f"{begun[0]} is there, but no image in {USER_STUDY / 'images'}: {studies.HOW_TO_FILL}"
-        )
-    kept = sorted(recorded(results).keys() - {sample.name for sample in demo.samples(DEMO_STUDY)})
-    if kept:
-        raise PoresegError(
-            f"{results} holds results of {kept[0]}, and {USER_STUDY} no images: put them back, name "
-            "their study (--config study=PATH), or build the demo study elsewhere (--config results=demo)"
         )
     return DEMO_STUDY
 

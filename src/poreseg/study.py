@@ -22,6 +22,7 @@ COLUMNS = (
     "plane",
     "data_bar_px",
 )
+USER_STUDY = Path("data/raw")  # where a study is looked for first
 HOW_TO_FILL = "put images into images/ and their labels, under the same names, into labels/"
 
 
