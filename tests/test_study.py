@@ -263,10 +263,19 @@ def test_one_specimen_names_the_param_that_splits_by_image():
 
 
 def test_a_single_image_teaches_and_nothing_chooses():
-    with pytest.warns(PoresegWarning, match="a is the only image to learn from"):
+    with pytest.warns(PoresegWarning, match="a is the only specimen to learn from"):
         study = split_study([sample("a"), sample("t", role="test")], "x", **SPLIT)
     assert roles(study) == {"a": ("train", None), "t": ("test", None)}
     assert study.seen_by("a") == study.seen_by("t") == [0]
+
+
+@pytest.mark.parametrize("folds", [0, 1, 3])
+def test_a_single_specimen_teaches_whole_where_another_one_judges(folds):
+    samples = [sample("a", "core1"), sample("b", "core1"), sample("t", "core2", "test")]
+    with pytest.warns(PoresegWarning, match="core1 is the only specimen to learn from"):
+        study = split_study(samples, "x", **SPLIT | {"folds": folds})
+    assert roles(study) == {"a": ("train", None), "b": ("train", None), "t": ("test", None)}
+    assert study.folds == 1
 
 
 def test_two_specimens_leave_no_test_and_say_so():

@@ -58,7 +58,7 @@ def split_study(
         alike = dict.fromkeys(free, "")  # test images are drawn from all formats alike
         drawn = _draw(free, images, alike, wanted, keep=2 - len(fixed))
         test, order = set(drawn), [name for name in order if name not in drawn]
-    fold_of, count = _folds(order, folds, validation_fraction, images, formats)
+    fold_of, count = _folds(order, folds, validation_fraction, images, formats, judged=bool(test))
     if by == "image" and len({s.specimen for s in labelled}) < len(labelled):
         warn("split.by is image: images of one specimen stand on both sides, the score flatters")
     if not test:
@@ -118,10 +118,12 @@ def _folds(
     validation_fraction: float,
     images: Mapping[str, int],
     formats: Mapping[str, str],
+    *,
+    judged: bool,
 ) -> tuple[dict[str, int], int]:
-    """Fold of each held-out group, and the number of folds."""
-    if len(order) == 1 and images[order[0]] == 1:
-        warn(f"{order[0]} is the only image to learn from: nothing to choose by, the model is that of the last step")  # fmt: skip
+    """Fold of each held-out group, and the number of folds; `judged`: there are test images."""
+    if len(order) == 1 and (judged or images[order[0]] == 1):
+        warn(f"{order[0]} is the only specimen to learn from: nothing to choose by, the model is that of the last step")  # fmt: skip
         return {}, 1
     if len(order) < 2:
         what = f"one specimen only ({order[0]})" if order else "no training images"
