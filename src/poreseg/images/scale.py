@@ -159,6 +159,16 @@ def from_crs(crs: CRS | None, transform: Affine) -> dict[str, float]:
     return _square("georeference", float(width * metres * 1e6), float(height * metres * 1e6))
 
 
+def resolution(size_um: float) -> dict[str, Any]:
+    """The TIFF resolution tags of a pixel size, in pixels per cm, as GDAL takes them; Fiji shows them as scale.
+
+    >>> resolution(2.5)
+    {'TIFFTAG_XRESOLUTION': 4000.0, 'TIFFTAG_YRESOLUTION': 4000.0, 'TIFFTAG_RESOLUTIONUNIT': 3}
+    """
+    per_cm = UM["cm"] / size_um
+    return {"TIFFTAG_XRESOLUTION": per_cm, "TIFFTAG_YRESOLUTION": per_cm, "TIFFTAG_RESOLUTIONUNIT": 3}  # fmt: skip
+
+
 def _square(source: str, x: float | None, y: float | None) -> dict[str, float]:
     """A scale where pixels are square; pores measured in others would be wrong, so it is told."""
     if x is None:

@@ -61,7 +61,7 @@ def segment(
             {image.tags["PIXEL_SIZE_FROM"]: image.pixel_size_um} if image.pixel_size_um else {}
         )
         size, size_from = scale.choose(written, pixel_size_um, Path(raster).stem)
-        tags |= {"PIXEL_SIZE_UM": size, "PIXEL_SIZE_FROM": size_from} if size else {}
+        tags |= {"PIXEL_SIZE_UM": size, "PIXEL_SIZE_FROM": size_from, **scale.resolution(size)} if size else {}  # fmt: skip
         shape, place = (image.height, image.width), (image.crs, image.transform)
         with (
             new_raster(mask, (1, *shape), np.uint8, nodata=UNKNOWN, crs=place[0],
