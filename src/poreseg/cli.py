@@ -55,7 +55,10 @@ def predict(
         list[Path], typer.Argument(help="Images of any format that is read.", metavar="IMAGE...")
     ],
     model: Annotated[
-        Path, typer.Option("--model", "-m", help="A model folder, e.g. results/model/all.")
+        list[Path],
+        typer.Option(
+            "--model", "-m", help="A model folder, e.g. results/model/all; of several, their mean."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
     threshold: Annotated[
@@ -69,7 +72,10 @@ def predict(
         typer.Option(help="Side of a pixel in micrometres.", metavar="FLOAT", parser=_micrometres),
     ] = None,
     channel: Annotated[
-        list[int] | None, typer.Option(help="Channel or band that counts, from 1; or three.")
+        list[int] | None,
+        typer.Option(
+            help="Channel or band that counts, from 1; three times for red, green and blue."
+        ),
     ] = None,
     plane: Annotated[int | None, typer.Option(help="Plane of a stack, from 1.", min=1)] = None,
     data_bar_px: Annotated[
@@ -90,9 +96,12 @@ def predict(
         given["segment"]["threshold"] = threshold
         settings = check_params(given, "--threshold")
     names = unique(images, "images")
-    loaded = load(model, os.cpu_count() or 1)  # a wrong folder is an error before any work
-    reading = settings.ingest.model_dump()
-    reading |= {key: loaded.card[key] for key in ("low_percentile", "high_percentile")}
+    models = [load(folder, os.cpu_count() or 1) for folder in model]  # a wrong one ends it at once
+    stretches = {(m.card["low_percentile"], m.card["high_percentile"]) for m in models}
+    if len(stretches) > 1:
+        raise PoresegError(f"--model: these see gray levels by other percentiles {sorted(stretches)}; name models of one build")  # fmt: skip
+    ((low, high),) = stretches
+    reading = settings.ingest.model_dump() | {"low_percentile": low, "high_percentile": high}
     failed: dict[str, str] = {}
     with TemporaryDirectory() as scratch:
         for name, image in names.items():
@@ -107,7 +116,7 @@ def predict(
             except PoresegError as error:  # the other images are still done
                 failed[name] = str(error)
                 continue
-            predict_with([loaded], raster, probabilities, **settings.predict.model_dump())
+            predict_with(models, raster, probabilities, **settings.predict.model_dump())
             segment(probabilities, raster, mask, out / "overlays" / f"{name}.png",
                     out / "polygons" / f"{name}.geojson",
                     pixel_size_um=pixel_size_um, **settings.segment.model_dump())  # fmt: skip
@@ -210,7 +219,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
     form: Annotated[str, typer.Option("--format", help="onnx, the one there is.")] = "onnx",
 ) -> None:
-    """Write a model, with its preprocessing inside, for other programs."""
+    """Write a model, from stretched pixels to probabilities, for other programs."""
     import torch
 
     from poreseg.learning.model import export_onnx, load_model
@@ -227,7 +236,7 @@ def export(
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to draw it in.")] = Path("data/demo"),
 ) -> None:
-    """Draw the demo study: 17 specimens of four modalities with exact labels in three formats."""
+    """Draw the demo study: 17 images of four modalities with exact labels in three formats."""
     from poreseg.drawn.study import draw_study, files
 
     own = set(map(Path, files(folder)))
