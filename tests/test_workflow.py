@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import tifffile
 from conftest import ROOT, small_specimens
 from PIL import Image, ImageOps
 
@@ -51,6 +52,9 @@ def test_every_image_gets_its_mask_picture_outlines_and_pores(project, results):
         assert mask.tags()["PIXEL_SIZE_FROM"] == "samples.csv or --pixel-size-um"
         assert len(mask.tags()["DATA_HASH"]) == 64
         assert mask.profile["tiled"]
+    tags = tifffile.TiffFile(results / "masks" / "ct-1.tif").pages[0].tags  # where Fiji looks
+    assert (tags["XResolution"].value, tags["YResolution"].value) == ((2500, 1),) * 2
+    assert tags["ResolutionUnit"].value == 3  # pixels per cm
 
 
 def test_the_build_ends_by_saying_where_things_are(project):
@@ -212,6 +216,13 @@ def test_the_command_predicts_like_the_pipeline(project, results, tmp_path):
     assert f"{porosity['sem-4']:.1%}" in out and "ct-1" not in out
     assert f"{porosity['ct-1']:.1%}" in first
     assert (tmp_path / "overlays" / "sem-4.png").is_file()
+    models = [results / "model" / name for name in ("fold-0", "all")]
+    both = project.run("poreseg", "predict", "data/raw/images/sem-4.png", *(f"--model={m}" for m in models),
+                       "-o", str(tmp_path / "both"))  # fmt: skip
+    assert "sem-4" in both
+    hashes = [json.loads((m / "poreseg.json").read_text())["params_hash"] for m in models]
+    with rasterio.open(tmp_path / "both" / "masks" / "sem-4.tif") as mask:
+        assert mask.tags()["PARAMS_HASH"] == ",".join(hashes)
 
 
 def test_one_bad_image_does_not_stop_the_command(project, tmp_path):
@@ -374,12 +385,16 @@ def test_results_within_the_study_are_refused(project):
 
 def test_dvc_versions_data_and_results_and_a_clone_has_nothing_to_do(project, tmp_path):
     run = project.run
+    readme = (ROOT / "README.md").read_text()
+    shared_by_git = re.search(r"^git add (.*?) && git commit", readme, re.MULTILINE)[1].split()
     run("git", "init", "-q", "-b", "main")
+    run("git", "add", "-A")
+    run("git", "commit", "-q", "-m", "a clone")
     run("dvc", "remote", "add", "-q", "--default", "store", str(tmp_path / "store"))
     run("dvc", "add", "-q", "data/raw/images", "data/raw/labels")
     done = run("dvc", "repro")
     assert "Nothing to be done" in done  # results were there; DVC takes them in
-    run("git", "add", "-A")
+    run("git", "add", *shared_by_git)
     run("git", "commit", "-q", "-m", "a study")
     run("dvc", "push", "-q")
     assert "didn't change, skipping" in run("dvc", "repro")
