@@ -24,7 +24,7 @@ HOW = {"resamples": 500, "seed": 1}
         # unknown pixels count nowhere
         ([1, 1, 0, 0], [255, 1, 255, 0], (1, 0, 0, 1), 1, 1, 1, 1, 1 / 2, 1 / 2),
         # pores where there are none
-        ([1, 0, 0, 0], [0, 0, 0, 0], (0, 1, 0, 3), 0, 0, 0, None, 1 / 4, 0),
+        ([1, 0, 0, 0], [0, 0, 0, 0], (0, 1, 0, 3), None, None, 0, None, 1 / 4, 0),
         # nothing found
         ([0, 0, 0, 0], [1, 1, 0, 0], (0, 0, 2, 2), 0, 0, None, 0, 0, 2 / 4),
         # an empty image scores nothing, not 1
@@ -77,6 +77,13 @@ def test_images_of_one_specimen_are_drawn_together():
     assert interval([0.2, 0.4, 0.6, None], specimens, **HOW) is None  # of one specimen
     once = interval([0.2, 0.4, 0.6, 0.9], ["a", "b", "c", "d"], **HOW)
     assert interval([0.2, 0.4, 0.6, 0.9] * 2, [*"abcdabcd"], **HOW) == pytest.approx(once)
+
+
+def test_false_pores_where_there_are_none_leave_the_mean_to_the_same_images():
+    cautious, rash = ([Counts(6, 2, 2, 0), Counts(0, false, 0, 9)] for false in (0, 4))
+    of = ["a", "b"]
+    assert summarise(cautious, of, **HOW)["iou_mean"] == summarise(rash, of, **HOW)["iou_mean"] == 0.6
+    assert summarise(cautious, of, **HOW)["iou_pooled"] > summarise(rash, of, **HOW)["iou_pooled"]
 
 
 def test_the_threshold_curve_is_the_iou_at_that_threshold(tmp_path):

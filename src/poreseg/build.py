@@ -98,7 +98,8 @@ def summary(results: Path | str) -> str:
 
 
 def _score_line(role: str, score: Mapping[str, Any]) -> str:
-    line = f"IoU    {_figure(score['iou_mean'])}  {role}, mean of {score['images']} images"
+    judged = score["images"] - score["images_without_iou"]
+    line = f"IoU    {_figure(score['iou_mean'])}  {role}, mean of {judged} images"
     if score["images"] > score["specimens"]:
         line += f" of {score['specimens']} specimen{'s' * (score['specimens'] > 1)}"
     low, high = score["iou_ci95"] or (None, None)

@@ -34,13 +34,19 @@ class Counts:
 
     @property
     def iou(self) -> float | None:
-        """Intersection over union of the pores; None where neither has one."""
-        return ratio(self.true_pore, self.true_pore + self.false_pore + self.missed_pore)
+        """Intersection over union of the pores; None where the label has none.
+
+        It would be 0 for a single false pixel there, and undefined for none: the means of two
+        methods would be of different images. False pores there count in pooled scores and porosity.
+        """
+        union = self.true_pore + self.false_pore + self.missed_pore
+        return ratio(self.true_pore, union) if self.label_porosity else None
 
     @property
     def dice(self) -> float | None:
-        """Twice the intersection over the sum of both areas; None where neither has a pore."""
-        return ratio(2 * self.true_pore, 2 * self.true_pore + self.false_pore + self.missed_pore)
+        """Twice the intersection over the sum of both areas; None where the label has no pore."""
+        areas = 2 * self.true_pore + self.false_pore + self.missed_pore
+        return ratio(2 * self.true_pore, areas) if self.label_porosity else None
 
     @property
     def precision(self) -> float | None:

@@ -108,7 +108,8 @@ def _worst(
 
 
 def _caption(title: str, window: Window, counts: Counts) -> str:
-    return (f"{title}, row {window.row}, column {window.col}: IoU {counts.iou:.2f}, "
+    score = "no pore in the label" if counts.iou is None else f"IoU {counts.iou:.2f}"
+    return (f"{title}, row {window.row}, column {window.col}: {score}, "
             f"{counts.false_pore} px false, {counts.missed_pore} px missed")  # fmt: skip
 
 

@@ -174,6 +174,5 @@ def validate(model: Model, images: Sequence[Labelled]) -> dict[str, float | None
     for raster_path, label_path in images:
         found = predict_raster([model], raster_path, **AS_PREDICTED, tta="none")
         with open_raster(label_path) as label:
-            scored = count(found >= EVEN, label.band())
-        ious[raster_path.stem] = scored.iou if scored.label_porosity else None
+            ious[raster_path.stem] = count(found >= EVEN, label.band()).iou
     return ious
