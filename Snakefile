@@ -303,7 +303,6 @@ rule evaluate:
     log:
         at("logs/evaluate.log"),
     params:
-        settings=plan.settings("evaluate"),
         split=plan.split_table(plan.study.labelled),
         specimens=[plan.study[image].specimen for image in plan.study.labelled],
     script:

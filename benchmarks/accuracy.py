@@ -19,7 +19,7 @@ image, rows, cols; benchmarks/moved.csv: those of docs/accuracy.md that lie besi
 are moved so far down and to the right, where they teach and where they judge.
 
 Writes runs.csv (one row an image, run and method) and TABLE.csv and TABLE.md: means over
-images, each the mean of its seeds, with 95 % bootstrap intervals over specimens; and what
+images, each the mean of its seeds, with 95 % intervals over specimens; and what
 each method adds to the first one (TABLE-paired), image by image with the same seeds.
 """
 
@@ -54,7 +54,6 @@ FOLDED, FOLDS = ("thinsection", "fdm-photo", "mudrock-sem"), 3
 STUDIES = (*FOLDED, "sandstone-ct")
 CURVE = (1, 2, 4, 8)  # training images
 COUNTS = ("true_pore_px", "false_pore_px", "missed_pore_px", "true_matrix_px")
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -211,9 +210,9 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def bounds(images: pd.DataFrame) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean IoU of images, drawing whole specimens; NaN of one."""
+    """95 % interval of the mean IoU of images, over specimens; NaN of one."""
     defined = images.dropna(subset="iou")
-    found = interval([*defined["iou"]], [*defined["specimen"]], resamples=RESAMPLES, seed=1)
+    found = interval([*defined["iou"]], [*defined["specimen"]])
     return (found[0], found[1]) if found else (float("nan"), float("nan"))
 
 

@@ -5,7 +5,7 @@ python benchmarks/choices.py WORK [--runs 'mixed17-*' ...] [--table FILE]
 WORK holds finished runs of accuracy.py. Their models predict the test images again, each
 choice changed by itself; the last two see copies with bright and dark exchanged. IoU is that
 of the probabilities (specks are not removed). Paired with the default, by protocol: means
-over images, 95 % bootstrap intervals over specimens.
+over images, 95 % intervals over specimens.
 """
 
 import argparse

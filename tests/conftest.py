@@ -135,7 +135,6 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Projec
             train={"steps": 12, "batch": 2, "validate_every": 6, "workers": 0},
             refit={"steps": 4},
             predict={"window": 128, "overlap": 32, "tta": "none"},
-            evaluate={"resamples": 200},
         )
         return project
 

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT
 from snakemake.cli import parse_config
 
-from poreseg.analysis import baselines, evaluate, morphometry
+from poreseg.analysis import baselines, morphometry
 from poreseg.analysis import report as report_module
 from poreseg.build import begin, finish, prune, summary
 from poreseg.config import Params, check_params, read_params
@@ -33,7 +33,7 @@ FUNCTIONS = {
     "baseline": baselines.baseline, "encoder": encoder.prepare_encoder,
     "pretrain": pretrain.pretrain, "train": train.train, "refit": train.train,
     "predict": predict.predict_with, "segment": segment.segment,
-    "evaluate": evaluate.evaluate, "measure": morphometry.measure, "report": report_module.report,
+    "measure": morphometry.measure, "report": report_module.report,
 }  # fmt: skip
 
 
@@ -275,10 +275,11 @@ def test_what_is_not_refitted_learns_for_as_long(tiny_study, tmp_path):
 
 
 def test_the_summary_has_a_line_for_each_role_that_has_images(tmp_path):
-    def score(images, specimens, iou, interval):
-        return {"images": images, "specimens": specimens, "iou_mean": iou, "iou_ci95": interval}
+    def score(images, specimens, iou, interval, without_iou=0):
+        return {"images": images, "specimens": specimens, "iou_mean": iou, "iou_ci95": interval,
+                "images_without_iou": without_iou}  # fmt: skip
 
-    scores = {"train": score(4, 1, 0.8, None), "validation": score(11, 11, 0.714, [0.66, 0.75]),
+    scores = {"train": score(4, 1, 0.8, None), "validation": score(13, 13, 0.714, [0.66, 0.75], 2),
               "test": score(0, 0, None, None), "baselines": {}}  # fmt: skip
     (tmp_path / "metrics.json").write_text(json.dumps(scores))
     lines = [line.split(maxsplit=2) for line in summary(tmp_path).splitlines() if "IoU" in line]

@@ -132,11 +132,6 @@ class Baseline(Section):
     seed: int
 
 
-class Evaluate(Section):
-    resamples: Annotated[int, Field(ge=100)]
-    seed: int
-
-
 class Measure(Section):
     connectivity: Literal[1, 2]
 
@@ -160,7 +155,6 @@ class Params(Section):
     refit: Refit
     predict: Predict
     segment: Segment
-    evaluate: Evaluate
     measure: Measure
     report: Report
 

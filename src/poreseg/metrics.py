@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
+from scipy.special import stdtrit
 
 from poreseg.classes import MATRIX, PORE, UNKNOWN
 
@@ -114,12 +114,13 @@ def mean(values: list[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-def interval(
-    values: Sequence[float | None], specimens: Sequence[str], *, resamples: int, seed: int
-) -> list[float] | None:
-    """95 % percentile bootstrap interval of the mean over images; None for fewer than two specimens.
+def interval(values: Sequence[float | None], specimens: Sequence[str]) -> list[float] | None:
+    """95 % interval of the mean over images, by Student's t; None for fewer than two specimens.
 
-    Whole specimens are drawn: images of one are alike, and say less than as many of others.
+    Specimens are what was drawn: images of one are alike, and say less than as many of others.
+    So the mean is a ratio of sums over specimens, and its variance that of their residuals
+    (Cochran 1977, "Sampling Techniques", single-stage clusters of unequal sizes). A percentile bootstrap, of
+    values like these, holds the mean of 2, 5 and 10 specimens in 50, 83 and 91 % of cases.
 
     Parameters
     ----------
@@ -127,34 +128,33 @@ def interval(
         One an image; None is left out.
     specimens
         Which one each image shows.
+
+    >>> [round(bound, 3) for bound in interval([0.4, 0.6, 0.8], ["a", "b", "c"])]
+    [0.103, 1.097]
     """
     defined = [(v, s) for v, s in zip(values, specimens, strict=True) if v is not None]
     of = np.unique([specimen for _, specimen in defined], return_inverse=True)[1]
     images = np.bincount(of)
-    if len(images) < 2:
+    count = len(images)
+    if count < 2:
         return None
-    found = bootstrap(
-        (np.bincount(of, [value for value, _ in defined]), images), _mean_of_drawn, paired=True, confidence_level=0.95,
-        n_resamples=resamples, method="percentile", rng=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
-    return [float(found.low), float(found.high)]
+    sums = np.bincount(of, [value for value, _ in defined])
+    middle = sums.sum() / images.sum()
+    variance = count / (count - 1) * np.square(sums - middle * images).sum() / images.sum() ** 2
+    reach = stdtrit(count - 1, 0.975) * np.sqrt(variance)
+    return [float(middle - reach), float(middle + reach)]
 
 
-def _mean_of_drawn(sums: NDArray[Any], images: NDArray[Any], axis: int) -> NDArray[Any]:
-    return np.asarray(sums.sum(axis=axis) / images.sum(axis=axis))
-
-
-def summarise(
-    counts: Sequence[Counts], specimens: Sequence[str], *, resamples: int, seed: int
-) -> dict[str, Any]:
+def summarise(counts: Sequence[Counts], specimens: Sequence[str]) -> dict[str, Any]:
     """The scores of a set of images: means over images, and pooled over their pixels."""
     ious = [c.iou for c in counts]
+    bounds = interval(ious, specimens)
     pooled = sum(counts, Counts())
     return {
         "images": len(counts),
         "specimens": len(set(specimens)),
         "iou_mean": mean(ious),
-        "iou_ci95": interval(ious, specimens, resamples=resamples, seed=seed),
+        "iou_ci95": bounds and [max(bounds[0], 0.0), min(bounds[1], 1.0)],
         "iou_pooled": pooled.iou,
         "dice_mean": mean([c.dice for c in counts]),
         "dice_pooled": pooled.dice,

@@ -9,5 +9,4 @@ with told_in_one_line(snakemake.log[0]):
         **dict(snakemake.output.items()),
         split=snakemake.params.split,
         specimens=snakemake.params.specimens,
-        **snakemake.params.settings,
     )

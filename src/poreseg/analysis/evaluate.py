@@ -36,8 +36,6 @@ def evaluate(
     *,
     split: Sequence[Sequence[Any]],
     specimens: Sequence[str],
-    resamples: int,
-    seed: int,
 ) -> None:
     """Score every labelled image and sum up by role.
 
@@ -49,7 +47,7 @@ def evaluate(
         What the verb baseline wrote.
     metrics
         JSON to write: for train, validation and test, and the same for each of the
-        baselines, means over images with a bootstrap interval over specimens, and pooled scores.
+        baselines, means over images with an interval over specimens, and pooled scores.
         An undefined figure is null.
     scores
         CSV to write, one row an image, with its counts, how well outlines and single pores are
@@ -62,8 +60,6 @@ def evaluate(
         Rows of image, role and held-out fold.
     specimens
         Which one each of these images shows.
-
-    The other parameters are the `evaluate` section of params.yaml.
     """
     roles = [role for _, role, _ in split]
     found, rows = [], []
@@ -80,9 +76,9 @@ def evaluate(
 
     def by_role(counts: Sequence[Counts]) -> dict[str, Any]:
         return {
-            role: summarise([counts[at] for at in own], [specimens[at] for at in own], resamples=resamples, seed=seed)
+            role: summarise([counts[at] for at in own], [specimens[at] for at in own])
             for role, own in places.items()
-        }  # fmt: skip
+        }
 
     encoder = read_json(encoder_card)
     summary: dict[str, Any] = {
