@@ -7,12 +7,13 @@ from poreseg.errors import told_in_one_line
 from poreseg.files import CACHE
 from poreseg.learning.pretrain import pretrain
 
-with told_in_one_line(snakemake.log[0]), own_gpu():
-    pretrain(
-        snakemake.input.encoder_weights,
-        snakemake.input.encoder_card,
-        Path(snakemake.output.card).parent,
-        cache=CACHE / "pretrained",
-        threads=snakemake.threads,
-        **snakemake.params.settings,
-    )
+if __name__ == "__main__":  # workers that are spawned import this file
+    with told_in_one_line(snakemake.log[0]), own_gpu():
+        pretrain(
+            snakemake.input.encoder_weights,
+            snakemake.input.encoder_card,
+            Path(snakemake.output.card).parent,
+            cache=CACHE / "pretrained",
+            threads=snakemake.threads,
+            **snakemake.params.settings,
+        )

@@ -8,15 +8,16 @@ from poreseg.learning.card import read_card
 from poreseg.learning.train import train
 from poreseg.tracking import tracked
 
-parent = read_card(Path(snakemake.input.start).parent)["mlflow_run_id"]
-with told_in_one_line(snakemake.log[0]), own_gpu(), tracked("refit", parent=parent) as tracker:
-    train(
-        **dict(snakemake.input.items()),
-        model=Path(snakemake.output.card).parent,
-        history=snakemake.output.history,
-        fold=None,
-        checkpoints=snakemake.params.checkpoints,
-        threads=snakemake.threads,
-        tracker=tracker,
-        **snakemake.params.settings,
-    )
+if __name__ == "__main__":  # workers that are spawned import this file
+    parent = read_card(Path(snakemake.input.start).parent)["mlflow_run_id"]
+    with told_in_one_line(snakemake.log[0]), own_gpu(), tracked("refit", parent=parent) as tracker:
+        train(
+            **dict(snakemake.input.items()),
+            model=Path(snakemake.output.card).parent,
+            history=snakemake.output.history,
+            fold=None,
+            checkpoints=snakemake.params.checkpoints,
+            threads=snakemake.threads,
+            tracker=tracker,
+            **snakemake.params.settings,
+        )

@@ -7,15 +7,16 @@ from poreseg.errors import told_in_one_line
 from poreseg.learning.train import train
 from poreseg.tracking import tracked
 
-name = f"{snakemake.params.study} fold {snakemake.wildcards.fold}"
-with told_in_one_line(snakemake.log[0]), own_gpu(), tracked(name) as tracker:
-    train(
-        **dict(snakemake.input.items()),
-        model=Path(snakemake.output.card).parent,
-        history=snakemake.output.history,
-        fold=int(snakemake.wildcards.fold),
-        checkpoints=snakemake.params.checkpoints,
-        threads=snakemake.threads,
-        tracker=tracker,
-        **snakemake.params.settings,
-    )
+if __name__ == "__main__":  # workers that are spawned import this file
+    name = f"{snakemake.params.study} fold {snakemake.wildcards.fold}"
+    with told_in_one_line(snakemake.log[0]), own_gpu(), tracked(name) as tracker:
+        train(
+            **dict(snakemake.input.items()),
+            model=Path(snakemake.output.card).parent,
+            history=snakemake.output.history,
+            fold=int(snakemake.wildcards.fold),
+            checkpoints=snakemake.params.checkpoints,
+            threads=snakemake.threads,
+            tracker=tracker,
+            **snakemake.params.settings,
+        )
