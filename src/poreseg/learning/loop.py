@@ -131,7 +131,7 @@ def fit(
         logits = wrapped(normalise(images, card["mean"], card["std"]))
         loss = dice_and_bce(logits.float(), label[:, None])
         fabric.backward(loss)
-        fabric.clip_gradients(wrapped, optimizer, max_norm=1.0)
+        fabric.clip_gradients(wrapped, optimizer, max_norm=1.0, error_if_nonfinite=precision != "16-mixed")  # fmt: skip
         optimizer.step()
         optimizer.zero_grad()
         average.update_parameters(network)
