@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -65,9 +66,11 @@ def test_scripts_are_plugs(path):
     tree = ast.parse(path.read_text())
     lines = [line for line in path.read_text().splitlines() if line.strip()]
     assert len(lines) <= 25
-    assert not [
+    found = [
         n for n in ast.walk(tree) if isinstance(n, ast.If | ast.For | ast.FunctionDef | ast.While)
     ]
+    guard = "if __name__ == '__main__'"  # which spawned workers need, see below
+    assert [n for n in found if not ast.unparse(n).startswith(guard)] == []
 
 
 def test_each_script_has_its_rule_and_each_rule_its_script():
@@ -87,3 +90,9 @@ def test_sources_of_a_verb_are_what_it_imports(monkeypatch):
     assert "morphometry" not in stems["train"]
     assert {"model", "dataset", "pipeline", "stitch"} <= stems["train"]
     assert "train" not in stems["report"]
+
+
+@pytest.mark.parametrize("name", ["train", "refit", "pretrain"])
+def test_a_worker_that_is_spawned_does_not_train(name):
+    """It imports the script that started it, which has no `snakemake` there."""
+    runpy.run_path(str(ROOT / "workflow" / "scripts" / f"{name}.py"), run_name="__mp_main__")
