@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ import skimage.data
 import timm
 import torch
 from conftest import ingest_array
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
 from safetensors.torch import load_file, save_file
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
@@ -29,6 +32,7 @@ from poreseg.files import read_json, write_json
 from poreseg.images.raster import keep_open, open_raster, write_raster
 from poreseg.images.tiles import tile
 from poreseg.learning import encoder as encoders
+from poreseg.learning import loop
 from poreseg.learning.calibrate import (
     BINS,
     THRESHOLDS,
@@ -40,7 +44,6 @@ from poreseg.learning.calibrate import (
 from poreseg.learning.card import THRESHOLD
 from poreseg.learning.dataset import APART, Crops, Drawn, WithDrawn, _specimen, read_square
 from poreseg.learning.encoder import PACKAGED, prepare_encoder, read_weights, smp_name
-from poreseg.learning.loop import schedule
 from poreseg.learning.losses import SMOOTH_PX, dice_and_bce
 from poreseg.learning.model import (
     Model,
@@ -285,13 +288,35 @@ def test_crops_are_balanced_towards_pores(specimen):
     assert share(0.0) < 0.95
 
 
-def test_a_square_larger_than_the_image_is_mirrored_with_an_unknown_label(specimen):
+@pytest.mark.parametrize("shape", [(200, 240), (40, 300), (50, 50)])
+@pytest.mark.parametrize("corner", [(0, 0), (0, -1), (-1, 0), (-1, -1)])
+def test_what_lies_in_a_corner_is_learned_from(tmp_path, shape, corner):
+    label = np.zeros(shape, np.uint8)
+    label[corner] = 1
+    ingest_array(tmp_path / "r.tif", label)
+    write_raster(tmp_path / "l.tif", label)
+    tile("a", tmp_path / "l.tif", tmp_path / "t.csv", size=32)
+    write_pipeline(tmp_path / "p.json", **PLAIN | {"scale": [0.5, 1]})  # sees twice as far around
+    supply, side = crops(tmp_path, pore_share=1.0), load_pipeline(tmp_path / "p.json").source_px
+    margin = (side - PLAIN["crop"]) // 2
+    shown = min(shape[0], 64) * min(shape[1], 64)
+    for index in range(10):
+        crop = supply.source(np.random.default_rng(index))[1][margin:-margin, margin:-margin]
+        assert crop.shape == (64, 64)
+        assert (crop == 1).sum() == 1
+        assert (crop != 255).sum() == shown  # as much of the image as fits
+
+
+def test_what_lies_beyond_the_border_is_mirrored_with_an_unknown_label(specimen):
     rasters = keep_open(specimen / "r.tif"), keep_open(specimen / "l.tif")
-    image, label = read_square(*rasters, -30, -30, 160)
+    image, label = read_square(*rasters, -30, -10, 160)
     assert image.shape == (160, 160, 3)
-    assert (label[100:] == 255).all()
-    assert (label[:, 140:] == 255).all()
-    np.testing.assert_array_equal(image[100:160, :140], image[40:100, :140][::-1])
+    known = np.full((160, 160), 255, np.uint8)
+    known[30:130, 10:150] = rasters[1].band()
+    np.testing.assert_array_equal(label, known)
+    np.testing.assert_array_equal(image[:30], image[30:60][::-1])
+    np.testing.assert_array_equal(image[130:], image[100:130][::-1])
+    np.testing.assert_array_equal(image[:, :10], image[:, 10:20][:, ::-1])
 
 
 def test_the_pipeline_takes_enough_image_for_its_smallest_scale(tmp_path):
@@ -339,7 +364,7 @@ def test_a_label_without_known_pixels_gives_no_nan():
 
 
 def test_the_learning_rate_rises_and_falls_to_nearly_nothing():
-    rates = [schedule((step + 0.5) / 300, 0.1) for step in range(300)]
+    rates = [loop.schedule((step + 0.5) / 300, 0.1) for step in range(300)]
     assert np.argmax(rates) in (29, 30)
     assert rates[-1] < 1e-3
 
@@ -553,6 +578,25 @@ def test_what_was_chosen_learns_from_all_images(trained, specimen):
     for key in ("threshold", "temperature"):
         assert card[key] == chosen[key]
     assert card["validation_iou"] is None  # it has learned from those images
+
+
+def test_an_overflow_in_fp16_skips_a_step_and_training_goes_on(tmp_path, monkeypatch):
+    scaler = torch.amp.GradScaler(
+        "cpu", init_scale=2.0**40
+    )  # far too much: it halves until it fits
+    fabric = Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])  # fmt: skip
+    monkeypatch.setattr(loop, "_fabric", lambda precision: (fabric, precision))
+    on_gpu = partial(loop._optimizer, device=torch.device("cuda"))  # not fused, as it is there
+    monkeypatch.setattr(loop, "_optimizer", lambda network, recipe, device: on_gpu(network, recipe))
+    torch.manual_seed(1)
+    network = build_network("resnet18")
+    before = network.segmentation_head[0].weight.detach().clone()
+    recipe = loop.Recipe(steps=3, minutes=9, batch=2, learning_rate=1e-3, encoder_rate=1, weight_decay=0, warmup=0,
+                         ema=0, validate_every=3, patience=9, precision="16-mixed", workers=0)  # fmt: skip
+    learned = loop.fit(network, Drawn(64, 1), None, CARD, recipe, tmp_path, name="t", threads=1, tracker=Silent())  # fmt: skip
+    assert learned.steps == 3
+    assert scaler.get_scale() < 2.0**40  # there was one
+    assert torch.equal(network.segmentation_head[0].weight, before)  # and no step was taken
 
 
 def test_a_refit_of_no_length_gives_the_calibrated_model_back(trained, specimen):
