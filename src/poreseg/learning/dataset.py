@@ -30,7 +30,8 @@ class Crops(Dataset[Item]):
     """An endless supply of crops by index: the same index, the same crop.
 
     A crop is centred on a random pixel of a random tile, so that it does not sit on the
-    grid. A share of the crops is drawn from tiles that hold pores; every image has the
+    grid, and moves inward as far as it fits, so that an image's borders are seen as often as its middle nearly.
+    A share of the crops is drawn from tiles that hold pores; every image has the
     same chance, however large it is.
 
     Parameters
@@ -71,10 +72,13 @@ class Crops(Dataset[Item]):
         """A random square before augmentation: image (S, S, 3), label (S, S)."""
         chances = self._pore if draw.random() < self._pore_share else self._any
         tile = self._tiles.iloc[int(draw.choice(len(chances), p=chances))]
-        row = tile["row"] + int(draw.integers(tile["height"])) - self._pipeline.source_px // 2
-        col = tile["col"] + int(draw.integers(tile["width"])) - self._pipeline.source_px // 2
+        row = tile["row"] + int(draw.integers(tile["height"]))
+        col = tile["col"] + int(draw.integers(tile["width"]))
         image, truth = (self._raster(of[tile["image"]]) for of in (self._rasters, self._labels))
-        return read_square(image, truth, int(row), int(col), self._pipeline.source_px)
+        side, crop = self._pipeline.source_px, self._pipeline.crop_px
+        margin = (side - crop) // 2  # it may reach over the border, the crop within does not
+        return read_square(image, truth, _first(row, crop, image.height) - margin,
+                           _first(col, crop, image.width) - margin, side)  # fmt: skip
 
     def bright(self) -> bool:
         """Whether pores are brighter than the matrix in most squares that hold both."""
@@ -136,19 +140,24 @@ class WithDrawn(Dataset[Item]):
 def read_square(image: Raster, truth: Raster, row: int, col: int, side: int) -> Square:
     """Image and label of a square that may reach over the border.
 
-    The square moves inward as far as it fits; what is still missing is the image mirrored,
-    with an unknown label, so that nothing is learned from pixels that are not there.
+    What lies beyond is the image mirrored, with an unknown label, so that nothing is learned
+    from pixels that are not there.
     """
-    window = Window(
-        max(0, min(row, image.height - side)), max(0, min(col, image.width - side)),
-        min(side, image.height), min(side, image.width),
-    )  # fmt: skip
-    pixels, values = image.rgb8(window), truth.band(window)
-    below, right = side - window.height, side - window.width
-    if below or right:
-        pixels = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="symmetric")
-        values = np.pad(values, ((0, below), (0, right)), constant_values=UNKNOWN)
-    return pixels, values
+    part = Window(row, col, side, side).inside(image.height, image.width)
+    above, left = part.row - row, part.col - col
+    around = (above, side - part.height - above), (left, side - part.width - left)
+    pixels = np.pad(image.rgb8(part), (*around, (0, 0)), mode="symmetric")
+    return pixels, np.pad(truth.band(part), around, constant_values=UNKNOWN)
+
+
+def _first(middle: int, crop: int, length: int) -> int:
+    """Where a crop around a pixel begins on a line: within it as far as it fits, or around all of it.
+
+    >>> [_first(middle, 4, 10) for middle in (0, 5, 9)], [_first(middle, 8, 5) for middle in (0, 2, 4)]
+    ([0, 3, 6], [-3, -2, 0])
+    """
+    nearest, farthest = sorted((0, length - crop))
+    return min(max(middle - crop // 2, nearest), farthest)
 
 
 @lru_cache(maxsize=APART)
