@@ -178,7 +178,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
         images = group.groupby(["specimen", "image"], as_index=False)[
             ["iou", "dice", "boundary_iou", "object_f1", "error", "minutes"]
         ].mean()
-        low, high = bounds(images)
+        low, high = np.clip(bounds(images), 0, 1)
         pooled = Counts(*(int(group[column].sum()) for column in COUNTS))
         found.append({
             "protocol": protocol, "method": method, "seeds": group["seed"].nunique(),

@@ -30,8 +30,8 @@ class Crops(Dataset[Item]):
     """An endless supply of crops by index: the same index, the same crop.
 
     A crop is centred on a random pixel of a random tile, so that it does not sit on the
-    grid, and moves inward as far as it fits, so that an image's borders are seen as often as its middle nearly.
-    A share of the crops is drawn from tiles that hold pores; every image has the
+    grid, and moves inward as far as it fits, so that the borders of an image are learned from
+    too. A share of the crops is drawn from tiles that hold pores; every image has the
     same chance, however large it is.
 
     Parameters
