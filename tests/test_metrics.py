@@ -67,6 +67,14 @@ def test_the_interval_holds_the_true_mean_in_95_of_100_cases(specimens):
     assert np.mean([low <= 0.7 <= high for low, high in found]) == pytest.approx(0.95, abs=0.015)
 
 
+def test_the_interval_holds_the_mean_and_narrows_with_images():
+    draw = np.random.default_rng(0)
+    few, many = draw.uniform(0.4, 0.9, 5).tolist(), draw.uniform(0.4, 0.9, 200).tolist()
+    wide, narrow = (interval(ious, [*map(str, range(len(ious)))]) for ious in (few, many))
+    assert wide[0] < np.mean(few) < wide[1]
+    assert narrow[1] - narrow[0] < (wide[1] - wide[0]) / 2
+
+
 def test_images_of_one_specimen_count_together():
     assert interval([0.2, 0.4, 0.6, None], [*"aaab"]) is None  # of one specimen
     once = interval([0.2, 0.4, 0.6, 0.9], [*"abcd"])

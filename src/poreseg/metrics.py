@@ -135,13 +135,13 @@ def interval(values: Sequence[float | None], specimens: Sequence[str]) -> list[f
     defined = [(v, s) for v, s in zip(values, specimens, strict=True) if v is not None]
     of = np.unique([specimen for _, specimen in defined], return_inverse=True)[1]
     images = np.bincount(of)
-    count = len(images)
-    if count < 2:
+    drawn = len(images)
+    if drawn < 2:
         return None
     sums = np.bincount(of, [value for value, _ in defined])
     middle = sums.sum() / images.sum()
-    variance = count / (count - 1) * np.square(sums - middle * images).sum() / images.sum() ** 2
-    reach = stdtrit(count - 1, 0.975) * np.sqrt(variance)
+    variance = drawn / (drawn - 1) * np.square(sums - middle * images).sum() / images.sum() ** 2
+    reach = stdtrit(drawn - 1, 0.975) * np.sqrt(variance)
     return [float(middle - reach), float(middle + reach)]
 
 

@@ -49,6 +49,16 @@ class Window:
         bottom, right = min(self.row + self.height, height), min(self.col + self.width, width)
         return Window(row, col, bottom - row, right - col)
 
+    def beyond(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """How far it reaches over the borders of a raster (H, W): above and below, left and right.
+
+        >>> Window(-2, 5, 10, 10).beyond(6, 20)
+        ((2, 2), (0, 0))
+        """
+        part = self.inside(height, width)
+        above, left = part.row - self.row, part.col - self.col
+        return (above, self.height - part.height - above), (left, self.width - part.width - left)
+
 
 def starts(length: int, window: int, step: int) -> list[int]:
     """First pixels of equal windows that cover a line, evenly spread.

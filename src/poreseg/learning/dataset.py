@@ -143,9 +143,9 @@ def read_square(image: Raster, truth: Raster, row: int, col: int, side: int) -> 
     What lies beyond is the image mirrored, with an unknown label, so that nothing is learned
     from pixels that are not there.
     """
-    part = Window(row, col, side, side).inside(image.height, image.width)
-    above, left = part.row - row, part.col - col
-    around = (above, side - part.height - above), (left, side - part.width - left)
+    square = Window(row, col, side, side)
+    part = square.inside(image.height, image.width)
+    around = square.beyond(image.height, image.width)
     pixels = np.pad(image.rgb8(part), (*around, (0, 0)), mode="symmetric")
     return pixels, np.pad(truth.band(part), around, constant_values=UNKNOWN)
 

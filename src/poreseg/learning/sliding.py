@@ -136,12 +136,7 @@ def _read(
         part = place.inside(height, width)
         if not raster.valid(part).any():
             continue
-        above, left = part.row - place.row, part.col - place.col
-        around = (
-            (above, place.height - part.height - above),
-            (left, place.width - part.width - left),
-            (0, 0),
-        )
+        around = (*place.beyond(height, width), (0, 0))
         pixels = np.pad(raster.rgb8(part, inverse=inverse), around, mode="symmetric")
         yield place, corner, _turned(pixels, corner, axes=(0, 1))
 
