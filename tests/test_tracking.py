@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from poreseg.errors import told_in_one_line
-from poreseg.tracking import tracked
+from poreseg.errors import PoresegWarning, told_in_one_line
+from poreseg.files import read_json, write_json
+from poreseg.tracking import track, tracked
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def statuses(tmp_path, monkeypatch):
 
 DIES = """
 import os, sys
-from poreseg.tracking import tracked
+from poreseg.tracking import track, tracked
 with tracked(sys.argv[1]) as tracker:
     tracker.claim(sys.argv[2])
     os._exit(9)
@@ -57,3 +58,43 @@ def test_an_interrupt_is_one_line(capsys, tmp_path):
         raise KeyboardInterrupt
     assert ended.value.code == 130
     assert capsys.readouterr().err == (tmp_path / "log").read_text() == "interrupted\n"
+
+
+def test_a_server_that_is_away_is_told_once_and_ends_nothing(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
+    with pytest.warns(PoresegWarning, match="did not record") as told, tracked("away") as tracker:
+        tracker.params({"steps": 1})
+        tracker.metrics({"loss": 0.5}, step=1)
+    assert len(told) == 1
+    assert not tracker.complete
+
+
+def test_a_store_that_fails_halfway_is_not_asked_again(statuses, tmp_path):
+    with pytest.warns(PoresegWarning, match="did not record") as told, tracked("half") as tracker:
+        tracker.metrics({"loss": 0.5}, step=1)
+        assert tracker.complete
+        tracker.files("results", tmp_path / "nowhere")
+        tracker.files("results", tmp_path / "nowhere either")
+    assert len(told) == 1
+    assert not tracker.complete
+    assert statuses() == {"half": "FINISHED"}
+
+
+def test_a_build_names_the_runs_that_have_its_scores(statuses, tmp_path, monkeypatch):
+    with tracked("there") as tracker:
+        run = tracker.run_id
+    found = {role: {"iou_mean": 0.5} for role in ("train", "validation", "test")}
+    write_json(tmp_path / "metrics.json", found | {"baselines": {}})
+    write_json(tmp_path / "poreseg.json", {"mlflow_run_id": run})
+    table = tmp_path / "scores.csv"
+    table.write_text("image\n")
+
+    def recorded():
+        track(tmp_path / "metrics.json", table, table, table, [table], [tmp_path / "poreseg.json"],
+              tmp_path / "tracked.json", params={})  # fmt: skip
+        return read_json(tmp_path / "tracked.json")["mlflow_runs"]
+
+    assert recorded() == [run]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.warns(PoresegWarning, match="did not record"):
+        assert recorded() == []

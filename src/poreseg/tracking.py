@@ -1,14 +1,15 @@
 """MLflow records what happened; it drives nothing.
 
 `Tracker` and its null twin `Silent` have the same methods, so that training has no `if`.
-A tracker that fails says so and lets the work go on.
+A tracker that fails says so once, is silent from then on, and lets the work go on.
 """
 
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,12 +22,18 @@ from poreseg.files import read_json, write_json
 STORE = "sqlite:///mlflow.db"
 EXPERIMENT = "poreseg"
 REFUSED = re.compile(r"[^\w\-. :/]")  # by MLflow, in names of metrics, which hold names of images
+MANNERS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # else a server that is away costs minutes a call
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # s
+}
 
 
 class Silent:
     """Records nothing."""
 
     run_id: str | None = None
+    complete = False  # whether all that was told is recorded
 
     def claim(self, model: Path | str) -> None:
         """The model folder that the run's training writes, it alone: runs that had it were killed."""
@@ -47,48 +54,60 @@ class Silent:
         """A network, loadable with mlflow.pytorch.load_model."""
 
 
+def _while_it_answers(method: Callable[..., None]) -> Callable[..., None]:
+    """A method of `Tracker` that does nothing once one has failed."""
+
+    @wraps(method)
+    def record(self: "Tracker", *args: Any, **kwargs: Any) -> None:
+        if self.complete:
+            self.complete = False
+            with _harmless():
+                method(self, *args, **kwargs)
+                self.complete = True
+
+    return record
+
+
 class Tracker(Silent):
     """Records into one MLflow run. Make one with `tracked`."""
 
     def __init__(self, mlflow: Any, run_id: str) -> None:
-        self._mlflow, self.run_id = mlflow, run_id
+        self._mlflow, self.run_id, self.complete = mlflow, run_id, True
 
+    @_while_it_answers
     def claim(self, model: Path | str) -> None:
-        with _harmless():
-            # who is killed cannot say so; but only one training at a time writes a folder
-            place = f"{platform.node()}:{Path(model).resolve()}"
-            client, own = self._mlflow.MlflowClient(), self._mlflow.active_run().info
-            for run in client.search_runs([own.experiment_id], "attributes.status = 'RUNNING'"):
-                if run.data.tags.get("writes") == place:
-                    client.set_terminated(run.info.run_id, "KILLED")
-            self.tags({"writes": place})
+        # who is killed cannot say so; but only one training at a time writes a folder
+        place = f"{platform.node()}:{Path(model).resolve()}"
+        client, own = self._mlflow.MlflowClient(), self._mlflow.active_run().info
+        for run in client.search_runs([own.experiment_id], "attributes.status = 'RUNNING'"):
+            if run.data.tags.get("writes") == place:
+                client.set_terminated(run.info.run_id, "KILLED")
+        self._mlflow.set_tags({"writes": place})
 
+    @_while_it_answers
     def params(self, values: Mapping[str, Any]) -> None:
-        with _harmless():
-            self._mlflow.log_params(dict(values))
+        self._mlflow.log_params(dict(values))
 
+    @_while_it_answers
     def tags(self, values: Mapping[str, Any]) -> None:
-        with _harmless():
-            self._mlflow.set_tags({k: v for k, v in values.items() if v is not None})
+        self._mlflow.set_tags({k: v for k, v in values.items() if v is not None})
 
+    @_while_it_answers
     def metrics(self, values: Mapping[str, float | None], step: int | None = None) -> None:
-        with _harmless():
-            named = {
-                REFUSED.sub("_", key): value for key, value in values.items() if value is not None
-            }
-            self._mlflow.log_metrics(named, step=step)
+        named = {REFUSED.sub("_", key): value for key, value in values.items() if value is not None}
+        self._mlflow.log_metrics(named, step=step)
 
+    @_while_it_answers
     def files(self, folder: str, *paths: Path | str) -> None:
-        with _harmless():
-            for path in paths:
-                self._mlflow.log_artifact(str(path), artifact_path=folder)
+        for path in paths:
+            self._mlflow.log_artifact(str(path), artifact_path=folder)
 
+    @_while_it_answers
     def model(self, network: Any, example: Any) -> None:
-        with _harmless():
-            self._mlflow.pytorch.log_model(
-                network, name="model", input_example=example,
-                pip_requirements=["torch", "segmentation-models-pytorch==0.6.*"],
-            )  # fmt: skip
+        self._mlflow.pytorch.log_model(
+            network, name="model", input_example=example,
+            pip_requirements=["torch", "segmentation-models-pytorch==0.6.*"],
+        )  # fmt: skip
 
 
 @contextmanager
@@ -103,7 +122,8 @@ def tracked(name: str, run_id: str | None = None, parent: str | None = None) -> 
     if uri == "none":
         yield Silent()
         return
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for variable, value in MANNERS.items():
+        os.environ.setdefault(variable, value)
     import mlflow  # seconds to import: only where it is used
 
     run = None
@@ -155,7 +175,7 @@ def track(
     cards
         The models' cards, which name their runs.
     record
-        JSON to write: the runs.
+        JSON to write: the runs in which all of it was recorded.
     params
         All of params.yaml as it was for this build.
     """
@@ -167,12 +187,14 @@ def track(
         for key, value in found[role].items()
         if isinstance(value, float)
     }
-    runs = [run for card in cards if (run := read_json(card)["mlflow_run_id"])]
-    for run in runs:
+    recorded = []
+    for run in [run for card in cards if (run := read_json(card)["mlflow_run_id"])]:
         with tracked("", run) as tracker, TemporaryDirectory() as folder:
             used = Path(folder) / "params.json"
             write_json(used, params)
             tracker.metrics(figures)
             tracker.files("results", metrics, scores, porosity, page, used)
             tracker.files("overlays", *overlays)
-    write_json(record, {"mlflow_runs": runs})
+        if tracker.complete:
+            recorded.append(run)
+    write_json(record, {"mlflow_runs": recorded})
