@@ -10,13 +10,14 @@ from poreseg.errors import PoresegError, nearest
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn take
 RUN_KEYS = {"study", "results"}  # said on the command line, not in params.yaml
 
 
 class Section(BaseModel):
     """One section of params.yaml; the keywords of one verb's function."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Split(Section):
@@ -24,7 +25,7 @@ class Split(Section):
     test_fraction: Annotated[float, Field(ge=0, lt=1)]
     folds: Annotated[int, Field(ge=0)]
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
-    seed: int
+    seed: Seed
 
 
 class Ingest(Section):
@@ -78,13 +79,13 @@ class Pretrain(Section):
     batch: Positive
     learning_rate: Annotated[float, Field(gt=0)]
     workers: Annotated[int, Field(ge=0)]
-    seed: int
+    seed: Seed
 
 
 class Train(Section):
     start: str
     steps: Positive
-    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    minutes: Annotated[float, Field(gt=0)]
     batch: Positive
     pore_share: Fraction
     drawn: Fraction
@@ -97,7 +98,7 @@ class Train(Section):
     patience: Positive
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     workers: Annotated[int, Field(ge=0)]
-    seed: int
+    seed: Seed
 
 
 class Refit(Section):
@@ -129,7 +130,7 @@ class Segment(Section):
 class Baseline(Section):
     pixels: Annotated[int, Field(ge=2)]
     trees: Positive
-    seed: int
+    seed: Seed
 
 
 class Measure(Section):
@@ -162,7 +163,7 @@ class Params(Section):
 def check_params(content: dict[str, Any], where: str = "params.yaml") -> Params:
     """Check params; raise a `PoresegError` that names the first wrong key."""
     try:
-        return Params(**{key: value for key, value in content.items() if key not in RUN_KEYS})
+        return Params(**{str(key): content[key] for key in content if key not in RUN_KEYS})
     except ValidationError as error:
         raise PoresegError(_say(error.errors()[0], len(error.errors()), where)) from None
 
