@@ -94,6 +94,14 @@ def test_false_pores_where_there_are_none_leave_the_mean_to_the_same_images():
     of = ["a", "b"]
     assert summarise(cautious, of)["iou_mean"] == summarise(rash, of)["iou_mean"] == 0.6
     assert summarise(cautious, of)["iou_pooled"] > summarise(rash, of)["iou_pooled"]
+    assert (
+        summarise(cautious, of)["precision_mean"] == summarise(rash, of)["precision_mean"] == 0.75
+    )
+
+
+def test_who_finds_nothing_in_an_image_has_no_precision_there():
+    blind = [Counts(6, 2, 2, 0), Counts(0, 0, 4, 9)]
+    assert summarise(blind, ["a", "b"])["precision_mean"] == 0.375
 
 
 def test_the_threshold_curve_is_the_iou_at_that_threshold(tmp_path):

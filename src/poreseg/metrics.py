@@ -108,7 +108,7 @@ def histograms(
             np.bincount(place[label == MATRIX], minlength=bins))  # fmt: skip
 
 
-def mean(values: list[float | None]) -> float | None:
+def mean(values: Sequence[float | None]) -> float | None:
     """Mean of the defined values, None where there are none."""
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
@@ -146,8 +146,10 @@ def interval(values: Sequence[float | None], specimens: Sequence[str]) -> list[f
 
 
 def summarise(counts: Sequence[Counts], specimens: Sequence[str]) -> dict[str, Any]:
-    """The scores of a set of images: means over images, and pooled over their pixels."""
+    """The scores of a set of images: means over those whose label holds a pore, and pooled over all pixels."""
     ious = [c.iou for c in counts]
+    # of the images that IoU is the mean of, whatever the method finds: 0 where that is nothing
+    precisions = [c.precision or 0.0 for c in counts if c.label_porosity]
     bounds = interval(ious, specimens)
     pooled = sum(counts, Counts())
     return {
@@ -158,7 +160,7 @@ def summarise(counts: Sequence[Counts], specimens: Sequence[str]) -> dict[str, A
         "iou_pooled": pooled.iou,
         "dice_mean": mean([c.dice for c in counts]),
         "dice_pooled": pooled.dice,
-        "precision_mean": mean([c.precision for c in counts]),
+        "precision_mean": mean(precisions),
         "precision_pooled": pooled.precision,
         "recall_mean": mean([c.recall for c in counts]),
         "recall_pooled": pooled.recall,
