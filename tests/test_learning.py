@@ -949,3 +949,15 @@ def test_what_was_learned_from_drawn_specimens_is_kept(tmp_path, monkeypatch):
     assert smp.from_pretrained(str(tmp_path / "second"))
     with pytest.raises(TypeError):  # other settings are learned anew
         run("third", steps=3)
+
+
+def test_a_training_in_a_slurm_job_of_many_tasks_is_still_one(monkeypatch):
+    job = {
+        "SLURM_JOB_ID": "1",
+        "SLURM_JOB_NAME": "pores",
+        "SLURM_NTASKS": "16",
+        "SLURM_PROCID": "0",
+    }
+    for variable, value in job.items():
+        monkeypatch.setenv(variable, value)
+    assert loop._fabric("32-true")[0].world_size == 1

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -19,7 +20,7 @@ from poreseg.devices import keep_freed_memory
 from poreseg.files import whole
 from poreseg.learning.dataset import Item
 from poreseg.learning.losses import dice_and_bce
-from poreseg.learning.model import Model, normalise, precision_of
+from poreseg.learning.model import Model, device_of_choice, normalise, precision_of
 from poreseg.learning.speed import speed_up
 from poreseg.metrics import Counts, count, mean
 from poreseg.tracking import Silent
@@ -113,7 +114,7 @@ def fit(
     mix = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
     average = AveragedModel(network, multi_avg_fn=mix, use_buffers=True)
     parts = {"network": network, "optimizer": optimizer, "average": average}
-    at = _resumed(store / "last.ckpt", parts, fabric.device) or _Progress(_weights(network))
+    at = _resumed(store / "last.ckpt", parts) or _Progress(_weights(network))
     for row in at.rows:
         _record(tracker, row)
     loader = _loader(crops, range(at.step, at.step if at.ended(recipe) else recipe.steps), recipe)
@@ -121,8 +122,10 @@ def fit(
 
     bar = tqdm(batches, desc=name, initial=at.step, total=recipe.steps, unit="step", mininterval=2)
     seen, counts, loss_sum = 0, Counts(), torch.zeros((), device=fabric.device)
-    began = time.monotonic() - at.seconds
+    began: float | None = None
     for images, label in bar:
+        if began is None:  # workers that start are no training: the first rates do not hang on them
+            began = time.monotonic() - at.seconds
         wrapped.train()
         at.seconds = time.monotonic() - began
         rate = recipe.learning_rate * schedule(at.share(recipe), recipe.warmup)
@@ -191,11 +194,12 @@ class _Progress:
 
 def _fabric(precision: str) -> tuple[Fabric, str]:
     """Lightning's Fabric on the fastest device, and the precision it computes in."""
-    fabric = Fabric(accelerator="auto", devices=1)
-    chosen = precision_of(fabric.device) if precision == "auto" else precision
-    if fabric.device.type == "cpu" and chosen == "16-mixed":
+    device = device_of_choice().type
+    chosen = precision_of(device) if precision == "auto" else precision
+    if device == "cpu" and chosen == "16-mixed":
         chosen = "bf16-mixed"  # what Fabric takes there in its place
-    fabric = Fabric(accelerator="auto", devices=1, precision=chosen)  # type: ignore[arg-type]
+    alone = LightningEnvironment()  # else the tasks of a Slurm job would be taken for its processes
+    fabric = Fabric(accelerator=device, devices=1, precision=chosen, plugins=[alone])  # type: ignore[arg-type]
     fabric.launch()
     return fabric, chosen
 
@@ -213,11 +217,11 @@ def _save(path: Path, parts: Mapping[str, Any], progress: _Progress) -> None:
         torch.save(states | {"progress": vars(progress)}, temporary)
 
 
-def _resumed(path: Path, parts: Mapping[str, Any], device: torch.device) -> _Progress | None:
+def _resumed(path: Path, parts: Mapping[str, Any]) -> _Progress | None:
     """Load a checkpoint into its parts; None where there is none."""
     if not path.is_file():
         return None
-    saved = torch.load(path, map_location=device, weights_only=True)
+    saved = torch.load(path, map_location="cpu", weights_only=True)  # parts know their own device
     for key, part in parts.items():
         part.load_state_dict(saved[key])
     return _Progress(**saved["progress"])
