@@ -55,11 +55,12 @@ from poreseg.learning.model import (
     start_network,
 )
 from poreseg.learning.pipeline import load_pipeline, write_pipeline
-from poreseg.learning.pretrain import pretrain
+from poreseg.learning.pretrain import MADE_OF, pretrain
 from poreseg.learning.sliding import predict_raster, predict_strips
 from poreseg.learning.speed import speed_up
 from poreseg.learning.train import train, validate
 from poreseg.metrics import count, histograms
+from poreseg.plan import sources
 from poreseg.tracking import Silent
 
 LITE = "tf_efficientnet_lite0"
@@ -949,6 +950,12 @@ def test_what_was_learned_from_drawn_specimens_is_kept(tmp_path, monkeypatch):
     assert smp.from_pretrained(str(tmp_path / "second"))
     with pytest.raises(TypeError):  # other settings are learned anew
         run("third", steps=3)
+
+
+def test_of_its_code_only_reading_and_writing_leaves_a_pretrained_model_as_it_is():
+    read_and_write = {"images/raster.py", "images/windows.py", "learning/pipeline.py", "lineage.py", "tables.py"}  # fmt: skip
+    imported = {path.removeprefix("src/poreseg/") for path in sources("pretrain")}
+    assert imported - set(MADE_OF) == read_and_write
 
 
 def test_a_training_in_a_slurm_job_of_many_tasks_is_still_one(monkeypatch):

@@ -23,9 +23,10 @@ from poreseg.tracking import Silent
 
 SIDE = 256  # px, of a drawn specimen
 JUDGED = APART  # specimens, by which its progress is seen; all that come before one comes again
-MADE_OF = (
-    "drawn/anything.py", "drawn/fields.py", "learning/dataset.py", "learning/loop.py", "learning/losses.py",
-    "learning/model.py", "learning/speed.py", "learning/pretrain.py",
+MADE_OF = (  # of all that it imports, what a model hangs on
+    "classes.py", "drawn/anything.py", "drawn/fields.py", "learning/card.py", "learning/dataset.py", "learning/loop.py",
+    "learning/losses.py", "learning/model.py", "learning/moments.py", "learning/pretrain.py", "learning/speed.py",
+    "metrics.py",
 )  # fmt: skip
 
 
