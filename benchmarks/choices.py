@@ -4,12 +4,11 @@ python benchmarks/choices.py WORK [--runs 'mixed17-*' ...] [--table FILE]
 
 WORK holds finished runs of accuracy.py. Their models predict the test images again, each
 choice changed by itself; the last two see copies with bright and dark exchanged. IoU is that
-of the probabilities (specks are not removed). Paired with the default, by protocol: means
-over images, 95 % intervals over specimens.
+of the probabilities (specks are not removed). Paired with the default (of thresholds 0.4, whatever
+a run fitted), by protocol: means over images, 95 % intervals over specimens.
 """
 
 import argparse
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +20,7 @@ from common import predicted, write_inverse
 from numpy.typing import NDArray
 
 from poreseg.config import read_params
+from poreseg.devices import processors
 from poreseg.files import read_json, write_text
 from poreseg.images.raster import open_raster
 from poreseg.metrics import count
@@ -53,7 +53,7 @@ def scores(run: Path, scratch: Path) -> pd.DataFrame:
     results = run / "results"
     samples = pd.read_csv(run / "study" / "samples.csv", dtype=str)
     settings = read_params(ROOT / "params.yaml").predict.model_dump()
-    cores = os.cpu_count() or 1
+    cores = processors()
     models = {name: load(results / "model" / name, cores) for name in ("all", "fold-0")}
     rows = []
     for sample in samples[samples["split"] == "test"].to_dict("records"):

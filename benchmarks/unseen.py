@@ -7,7 +7,6 @@ threshold with the better of its two polarities, which nobody can know without l
 """
 
 import argparse
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +17,7 @@ from common import predicted, report, write_inverse
 
 from poreseg.analysis.baselines import OTSU_WAYS
 from poreseg.config import Params, read_params
+from poreseg.devices import processors
 from poreseg.images.ingest import ingest
 from poreseg.images.raster import open_raster
 from poreseg.labels.rasterise import rasterise
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--role", choices=["train", "test"], help="of samples.csv; all without")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    params, model = read_params(ROOT / "params.yaml"), load(given.model, os.cpu_count() or 1)
+    params, model = read_params(ROOT / "params.yaml"), load(given.model, processors())
     rows = []
     with TemporaryDirectory() as folder:
         for study in given.studies:

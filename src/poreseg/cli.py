@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from poreseg.config import check_params, read_params
+from poreseg.devices import processors
 from poreseg.errors import PoresegError, PoresegWarning, nearest, told_in_one_line
 from poreseg.images.scale import micrometres
 from poreseg.names import unique
@@ -96,19 +97,17 @@ def predict(
         given["segment"]["threshold"] = threshold
         settings = check_params(given, "--threshold")
     names = unique(images, "images")
-    models = [load(folder, os.cpu_count() or 1) for folder in model]  # a wrong one ends it at once
+    models = [load(folder, processors()) for folder in model]  # a wrong one ends it at once
     stretches = {(m.card["low_percentile"], m.card["high_percentile"]) for m in models}
     if len(stretches) > 1:
         raise PoresegError(f"--model: these see gray levels by other percentiles {sorted(stretches)}; name models of one build")  # fmt: skip
     ((low, high),) = stretches
     reading = settings.ingest.model_dump() | {"low_percentile": low, "high_percentile": high}
     failed: dict[str, str] = {}
-    with TemporaryDirectory() as scratch:
-        for name, image in names.items():
+    for name, image in names.items():
+        probabilities, mask = (out / kind / f"{name}.tif" for kind in ("probabilities", "masks"))
+        with TemporaryDirectory() as scratch:  # of each image its own: hundreds may be large
             raster = Path(scratch) / f"{name}.tif"
-            probabilities, mask = (
-                out / kind / f"{name}.tif" for kind in ("probabilities", "masks")
-            )
             try:
                 ingest(
                     image, raster, channel=channel, plane=plane, data_bar_px=data_bar_px, **reading
@@ -120,7 +119,7 @@ def predict(
             segment(probabilities, raster, mask, out / "overlays" / f"{name}.png",
                     out / "polygons" / f"{name}.geojson",
                     pixel_size_um=pixel_size_um, **settings.segment.model_dump())  # fmt: skip
-            measure(mask, out / "pores" / f"{name}.csv", **settings.measure.model_dump())
+        measure(mask, out / "pores" / f"{name}.csv", **settings.measure.model_dump())
     if done := names.keys() - failed:
         _write_tables(out)
         _print_porosity(out / "porosity.csv", done)

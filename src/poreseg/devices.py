@@ -34,6 +34,13 @@ def keep_freed_memory() -> bool:
     return all(mallopt(name, value) for name, value in MALLOC)  # up to the first that is refused
 
 
+def processors() -> int:
+    """How many processors this process may use: fewer than there are in a container or a job."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def gpus() -> list[str]:
     """What CUDA_VISIBLE_DEVICES may say, one entry a GPU; where it is set, what it says."""
     if VISIBLE in os.environ:
