@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images import scale
-from poreseg.images.frame import overview
+from poreseg.images.frame import SIDE, overview
 from poreseg.images.ingest import ingest
 from poreseg.images.raster import open_raster
 from poreseg.images.registry import open_image
@@ -427,6 +427,14 @@ def test_the_maker_s_metadata_say_where_the_data_bar_is(tmp_path):
     assert valid_after(tmp_path / "a.tif", tmp_path, data_bar="none")[0].all()
     assert valid_after(tmp_path / "a.tif", tmp_path, data_bar_px=0)[0].all()
     assert not valid_after(tmp_path / "a.tif", tmp_path, data_bar_px=12)[0][25:].any()
+
+
+def test_a_data_bar_that_leaves_no_row_to_look_at_is_told(tmp_path):
+    side = SIDE + 1  # every other row is looked at
+    image = np.broadcast_to(np.arange(side, dtype=np.uint16), (side, side))
+    Image.fromarray(np.ascontiguousarray(image)).save(tmp_path / "a.png")
+    with pytest.raises(PoresegError, match=rf"data_bar_px {side - 1} is the whole image"):
+        valid_after(tmp_path / "a.png", tmp_path, data_bar_px=side - 1)
 
 
 def test_a_uniform_border_is_no_specimen(tmp_path):

@@ -123,7 +123,7 @@ def test_georeference_and_pixel_size_are_kept(tmp_path):
 def test_further_pages_are_left_out_aloud(tmp_path):
     pages = [Image.fromarray(GRAY), Image.fromarray(GRAY[::-1])]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    with pytest.warns(PoresegWarning, match=r"2 planes \(page 2|2 planes"):
+    with pytest.warns(PoresegWarning, match="2 planes"):
         path = ingested(tmp_path / "a.tif", tmp_path)
     with open_raster(path) as raster:
         np.testing.assert_array_equal(raster.band(), GRAY)

@@ -99,8 +99,8 @@ def look(
     if not view.valid.any():
         raise PoresegError(f"{source.path}: no valid pixel, all are nodata, transparent or NaN")
     _check_range(view, source)
-    if data_bar_px is not None and data_bar_px >= source.height:
-        raise PoresegError(f"{source.path}: data_bar_px {data_bar_px} is the whole image")
+    if data_bar_px is not None and data_bar_px > source.height - view.step:  # a row of the overview
+        raise PoresegError(f"{source.path}: data_bar_px {data_bar_px} is the whole image ({source.height} rows)")  # fmt: skip
     frame = find_frame(view, source, data_bar=data_bar, border=border, bar_rows=data_bar_px)
     specimen = frame.out_of(view, source)
     _check_range(specimen, source, f" beside {frame}")
