@@ -78,5 +78,6 @@ def told_in_one_line(log: Path | str | None = None) -> Iterator[None]:
             logger.error("interrupted")
             raise SystemExit(130) from None
         finally:
+            logger.handlers = []
             for handler in handlers:
-                handler.flush()
+                handler.close()

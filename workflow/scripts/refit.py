@@ -9,15 +9,16 @@ from poreseg.learning.train import train
 from poreseg.tracking import tracked
 
 if __name__ == "__main__":  # workers that are spawned import this file
-    parent = read_card(Path(snakemake.input.start).parent)["mlflow_run_id"]
-    with told_in_one_line(snakemake.log[0]), own_gpu(), tracked("refit", parent=parent) as tracker:
-        train(
-            **dict(snakemake.input.items()),
-            model=Path(snakemake.output.card).parent,
-            history=snakemake.output.history,
-            fold=None,
-            checkpoints=snakemake.params.checkpoints,
-            threads=snakemake.threads,
-            tracker=tracker,
-            **snakemake.params.settings,
-        )
+    with told_in_one_line(snakemake.log[0]), own_gpu():
+        parent = read_card(Path(snakemake.input.start).parent)["mlflow_run_id"]
+        with tracked("refit", parent=parent) as tracker:
+            train(
+                **dict(snakemake.input.items()),
+                model=Path(snakemake.output.card).parent,
+                history=snakemake.output.history,
+                fold=None,
+                checkpoints=snakemake.params.checkpoints,
+                threads=snakemake.threads,
+                tracker=tracker,
+                **snakemake.params.settings,
+            )
