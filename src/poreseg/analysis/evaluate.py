@@ -46,8 +46,8 @@ def evaluate(
     baselines
         What the verb baseline wrote.
     metrics
-        JSON to write: for train, validation and test, and the same for each of the
-        baselines, means over images with an interval over specimens, and pooled scores.
+        JSON to write: for train, validation and test, and the same (but calibration) for each
+        of the baselines, means over images with an interval over specimens, and pooled scores.
         An undefined figure is null.
     scores
         CSV to write, one row an image, with its counts, how well outlines and single pores are

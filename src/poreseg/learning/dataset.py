@@ -31,8 +31,8 @@ class Crops(Dataset[Item]):
 
     A crop is centred on a random pixel of a random tile, so that it does not sit on the
     grid, and moves inward as far as it fits, so that the borders of an image are learned from
-    too. A share of the crops is drawn from tiles that hold pores; every image has the
-    same chance, however large it is.
+    too. A share of the crops is drawn from tiles that hold pores; every image that has such
+    tiles has the same chance, however large it is.
 
     Parameters
     ----------

@@ -75,6 +75,11 @@ def train(
         Of the processor, where there is no GPU.
 
     The other parameters are the `train` section of params.yaml.
+
+    Raises
+    ------
+    PoresegError
+        `start` is a model with another encoder, or no pixel of the training images is labelled.
     """
     tracker.claim(model)
     pace = Recipe(**recipe)
