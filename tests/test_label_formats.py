@@ -82,6 +82,7 @@ CASES = {
     "png 0/7": ("a.png", formats.picture(PORE * 7)),
     "png of 1 bit": ("a.png", formats.picture(PORE.astype(bool))),
     "png palette": ("a.png", formats.palette([0, 0, 0, 255, 0, 0])),
+    "png palette, pore in red saved first": ("a.png", formats.palette([255, 0, 0, 0, 0, 0], 1 - PORE)),
     "png palette, ground transparent": ("a.png", formats.palette([0, 0, 0, 255, 0, 0], transparency=0)),
     "png palette, white and black": ("a.png", formats.palette([255] * 3 + [0] * 3, 1 - PORE)),
     "png palette of ImageJ, inverting": ("a.png", formats.palette([255 - i // 3 for i in range(768)], PORE * 255)),
@@ -412,6 +413,14 @@ def numbered_grid(values=None, split=False):
     return mask
 
 
+SLICE = np.concatenate(
+    [numbered_grid(), numbered_grid([*range(1, 10), *range(101, 117)])]
+)  # 9 numbers twice
+HAZY = np.zeros((24, 32, 4), np.uint8)  # strokes of a soft brush, where two cross more opaque
+HAZY[PORE == 1] = (255, 0, 0, 110)
+HAZY[:9][PORE[:9] == 1] = (255, 0, 0, 180)
+
+
 @pytest.mark.parametrize(
     ("pixels", "classes", "wanted"),
     [
@@ -423,9 +432,12 @@ def numbered_grid(values=None, split=False):
         (PORE, Classes(pore=[1], matrix=[0], sparse=True), PORE),
         ((PORE * 2).astype(np.float32), Classes(pore=[2]), PORE),
         (numbered_grid(split=True), Classes(), numbered_grid(split=True) > 0),
+        (numbered_grid().astype(np.float32), Classes(), numbered_grid() > 0),
+        (SLICE, Classes(), SLICE > 0),
+        (HAZY, Classes(), HAZY[..., 3] > 0),
     ],
     ids=["colours on nothing", "colours on nothing, sparse", "zero", "zero alone, 255 unknown", "gray as colour",
-         "zero, sparse", "real numbers", "numbered, one fell apart"],
+         "zero, sparse", "real numbers", "numbered, one fell apart", "numbered, as real numbers", "numbered in a volume", "half opaque paint"],
 )  # fmt: skip
 def test_values_and_colours_mean_what_params_say(tmp_path, pixels, classes, wanted):
     path = tmp_path / ("a.png" if pixels.dtype == np.uint8 else "a.tif")
@@ -441,6 +453,8 @@ def test_values_and_colours_mean_what_params_say(tmp_path, pixels, classes, want
         (TWO, "2 colours beside black"),
         (numbered_grid([1, 1, 1, 2, 255]).astype(np.uint8), "are neither a mask"),
         (numbered_grid([1, 2, 3, 4])[:6, :30].astype(np.uint8), "are neither a mask"),
+        (numbered_grid([255] * 24 + [128]).astype(np.uint8), "values 0, 128, 255 are neither"),
+        (formats.coloured((0, 0, 120), (255, 255, 255)), "values 120, 255 are neither a mask"),
     ],
     ids=[
         "dark colours",
@@ -448,6 +462,8 @@ def test_values_and_colours_mean_what_params_say(tmp_path, pixels, classes, want
         "on nothing",
         "0, 1, 2, 255",
         "a region of a class each",
+        "a shade that fills one area",
+        "dark blue on white",
     ],
 )
 def test_what_could_mean_anything_is_asked(tmp_path, pixels, message):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from skimage.measure import label as connected
 
 from poreseg.classes import PORE, UNKNOWN
@@ -18,7 +19,10 @@ NAME = "mask"
 EXTREMES = 0.9  # of a soft mask's pixels are near black or white; in a picture far fewer
 INSTANCES = 10  # values of one region each are numbered pores; fewer might as well be classes
 SPLIT = 1.05  # regions for each number, where a numbered pore fell apart
+SLICED = 3  # regions for each number, where pores were numbered in a volume and this is a slice
 FEW = 24  # values, at most, of a mask of classes
+SHADED = 0.01  # of what is marked; where shades fill more than this, they are no soft edges
+BLACK = 32  # a colour whose channels are all below
 MOST_VALUES = 4096  # that are looked up by name; a mask of more is none of classes
 
 
@@ -33,8 +37,8 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     Values or colours that `classes` lists mean what it says. Without such: of values 0 and 1,
     0 and 255, or 0 and one other, the other is pore (255 may be said to be unknown by
     `classes`); of 0, 1 and 255, 255 is unknown; where each value is one connected region,
-    all are pores (instances). Colours, or shades between 0 and the largest value: bright is
-    pore. With transparency, what is painted is pore. Nodata is unknown, but for a nodata of
+    or nearly so with many values, all are pores (instances). Colours, or shades between 0 and the
+    largest value: bright is pore, if shades are edges. With transparency, what is painted is pore. Nodata is unknown, but for a nodata of
     0, which is how many programs write the ground of a mask.
 
     Raises
@@ -61,16 +65,21 @@ def marked(path: Path, grid: Grid) -> NDArray[np.bool_]:
 
 
 def _unmarked(picture: Picture) -> NDArray[np.bool_]:
-    if picture.alpha is not None and (picture.alpha < 128).any():
-        return picture.alpha < 128
-    return (picture.bands == 0).all(axis=0)
+    painted = _painted_on(picture)
+    return np.asarray((picture.bands == 0).all(axis=0) if painted.all() else ~painted)
+
+
+def _painted_on(picture: Picture) -> NDArray[np.bool_]:
+    """Where a mask is painted, (H, W) bool: half as opaque as it is anywhere, or more."""
+    if picture.alpha is None:
+        return np.ones(picture.shape, bool)
+    return np.asarray(picture.alpha >= max(1.0, picture.alpha.max() / 2))
 
 
 def _guessed(picture: Picture, unknown: NDArray[np.bool_], path: Path, classes: Classes) -> Label:
     """What a mask's values mean where no class says so."""
     colours = np.where(unknown, 0, picture.coloured().bands)
-    if picture.alpha is not None and (picture.alpha < 128).any():
-        painted = picture.alpha >= 128
+    if not (painted := _painted_on(picture)).all():
         _one_colour(np.where(painted, colours, 0), path)
         return _painted(colours, painted)
     if picture.palette and not _numbered(picture):
@@ -83,16 +92,16 @@ def _guessed(picture: Picture, unknown: NDArray[np.bool_], path: Path, classes: 
 def _numbered(picture: Picture) -> bool:
     """Whether the values of a palette's one band count, and not their colours.
 
-    Where 0 is white and 1 black, a picture was merely saved with few colours, unless 255 is there.
+    Where 1 is black and 0 is not, a picture was merely saved with few colours, unless 255 is there.
     """
     colours, values = picture.palette or {}, set(np.unique(picture.bands).tolist())
-    black_on_white = [colours.get(value, ())[:3] for value in (0, 1)] == [(255,) * 3, (0,) * 3]
-    return values <= {0, 1, 255} and not (black_on_white and 255 not in values)
+    ground, first = (max(colours.get(value, (0,))[:3]) < BLACK for value in (0, 1))
+    return values <= {0, 1, 255} and not (first and not ground and 255 not in values)
 
 
 def _listed(picture: Picture, path: Path, classes: Classes) -> Label | None:
     """By what `classes` says of each value or colour; None where it lists none of them."""
-    painted = picture.valid if picture.alpha is None else picture.alpha >= 128
+    painted = picture.valid if picture.alpha is None else _painted_on(picture)
     band = picture.bands[0]
     if len(picture.bands) == 1 and np.isfinite(band).all() and (band == np.rint(band)).all():
         label = _by_name(band.astype(np.int64), painted, str, path, classes)
@@ -157,20 +166,25 @@ def _values(band: NDArray[Any], path: Path, value_255: str) -> Label:
 def _instances(band: NDArray[Any], found: NDArray[Any]) -> Label | None:
     """Pores that are numbered one by one; None where values come in several places, as classes do.
 
-    A few that fell apart do not matter. With more than 8 bits fewer numbers are enough:
-    classes need no more.
+    A few that fell apart do not matter, nor do more where there are more numbers than classes
+    have. With integers of more than 8 bits fewer numbers are enough: classes need no more.
     """
     values = found[found != 0]
-    enough = INSTANCES if band.dtype == np.uint8 else 3
-    if len(values) < enough or not np.issubdtype(band.dtype, np.integer) or found[0] != 0:
+    deep = np.issubdtype(band.dtype, np.integer) and band.dtype.itemsize > 1
+    if len(values) < (3 if deep else INSTANCES) or found[0] != 0 or (found != np.rint(found)).any():
         return None
-    if connected(band, background=0, connectivity=2).max() > SPLIT * len(values) + 1:
+    regions = connected(band.astype(np.int64), background=0, connectivity=2).max()
+    sliced = len(values) > FEW and regions <= SLICED * len(values) and _shaded(band)
+    if regions > SPLIT * len(values) + 1 and not sliced:
         return None
     return Label((band != 0).astype(np.uint8), f"{len(values)} numbered pores")
 
 
 def _bright(band: NDArray[Any], path: Path) -> Label:
-    """Soft-edged masks: pore from half of the largest value up."""
+    """Soft-edged masks: pore from half of the largest value up.
+
+    What lies between is of edges, a few px wide; shades that fill areas have a meaning of their own.
+    """
     top = float(band.max())
     if top == 0:
         return Label(np.zeros(band.shape, np.uint8), "all black, matrix")
@@ -179,7 +193,7 @@ def _bright(band: NDArray[Any], path: Path) -> Label:
     steps = 3 <= len(values) <= FEW and (
         top < 128 or {0, top} != set(values[counts.argsort()[-2:]].tolist())
     )
-    if extreme < EXTREMES or steps:
+    if extreme < EXTREMES or steps or _shaded(band):
         shown = ", ".join(str(value) for value in values[:8]) + (" ..." if len(values) > 8 else "")
         raise PoresegError(
             f"{path}: values {shown} are neither a mask (0 and 1, 0 and 255; 255 unknown in "
@@ -187,6 +201,15 @@ def _bright(band: NDArray[Any], path: Path) -> Label:
             "rasterise.pore, .matrix and .unknown in params.yaml"
         )
     return Label((band >= top / 2).astype(np.uint8), f"soft mask, pore from {top / 2:g} up")
+
+
+def _shaded(band: NDArray[Any]) -> bool:
+    """Whether shades between 0 and the largest value fill areas, of 3 x 3 px of one shade and more."""
+    top, marked = float(band.max()), np.count_nonzero(band)
+    between = (band > 0.05 * top) & (band < 0.95 * top)
+    alike = ndimage.maximum_filter(band, 3) == ndimage.minimum_filter(band, 3)
+    areas = ndimage.binary_dilation(alike & between, np.ones((3, 3)))
+    return bool(np.count_nonzero(areas) > SHADED * marked)
 
 
 def _painted(bands: NDArray[Any], painted: NDArray[np.bool_]) -> Label:
