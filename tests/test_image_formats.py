@@ -239,6 +239,31 @@ def test_a_world_file_tells_the_place_of_a_jpeg_that_is_not_turned(tmp_path, ori
         assert source.transform.is_identity != there
 
 
+def test_a_photo_that_is_turned_is_told(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(GRAY).save(tmp_path / "a.jpg", exif=exif)
+    with pytest.warns(
+        PoresegWarning, match=r"a\.jpg: turned or mirrored by its EXIF orientation \(6\)"
+    ):
+        assert bands(tmp_path / "a.jpg").shape == GRAY.T.shape
+
+
+def test_a_tiff_under_the_name_of_a_photo_is_told(tmp_path):
+    Image.fromarray(DEEP).save(tmp_path / "a.jpg", format="TIFF")
+    with pytest.raises(PoresegError, match=r"a\.jpg: is a TIFF, and no photo; rename it"):
+        bands(tmp_path / "a.jpg")
+
+
+def test_what_the_file_hides_is_told(tmp_path):
+    Image.fromarray(GRAY).save(tmp_path / "a.png", transparency=0)
+    with pytest.warns(
+        PoresegWarning, match=f"{100 * (GRAY == 0).mean():.2g} % of the image is NaN, transparent"
+    ):
+        valid, _ = valid_after(tmp_path / "a.png", tmp_path)
+    np.testing.assert_array_equal(valid, GRAY > 0)
+
+
 @pytest.mark.parametrize(
     ("unit", "size"),
     [("m", 1e6), ("metre", 1e6), ("Millimeters", 1e3), ("nanometer", 1e-3), ("microns", 1.0), ("s", None),
@@ -279,7 +304,9 @@ def test_pixels_that_are_not_square_have_no_one_size(tmp_path):
     formats.tiff(GRAY, metadata={"axes": "YX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5})(
         tmp_path / "a.ome.tif"
     )
-    with pytest.warns(PoresegWarning, match="0.25 by 0.5 um, not square"):
+    with pytest.warns(
+        PoresegWarning, match=r"a\.ome\.tif: pixels are 0\.25 by 0\.5 um by its OME-XML"
+    ):
         assert sized(tmp_path / "a.ome.tif") == {}
 
 

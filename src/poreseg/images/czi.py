@@ -51,7 +51,7 @@ def _source(path: Path, document: czi.CziReader, choice: Choice) -> Source:
     dtype, bands = PIXELS[kind]
     return _Czi(
         path, area.h, area.w, bands * len(channels), np.dtype(dtype),
-        scales=scale.from_czi(document.raw_metadata), planes=planes, document=document, left=area.x, top=area.y,
+        scales=scale.from_czi(document.raw_metadata, path.name), planes=planes, document=document, left=area.x, top=area.y,
         wanted=[position | {"C": channel - 1} for channel in channels],
     )  # fmt: skip
 

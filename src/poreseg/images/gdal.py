@@ -82,7 +82,7 @@ class _Gdal(Source):
         indexes = pick_bands(path, choice, colours)
         return cls(
             path, first.height, first.width, len(indexes) * len(datasets), np.dtype(first.dtypes[0]),
-            first.crs, first.transform, scale.from_crs(first.crs, first.transform), datasets=datasets, indexes=indexes,
+            first.crs, first.transform, scale.from_crs(first.crs, first.transform, path.name), datasets=datasets, indexes=indexes,
             all_valid=choice.of_label and first.nodata == 0 and MaskFlags.nodata in first.mask_flag_enums[0],
         )  # fmt: skip
 
@@ -179,9 +179,9 @@ def _scales(
     if sem := _quietly(lambda: tiff.sem_metadata):
         scales |= scale.from_zeiss_sem(sem, page.imagewidth)
     if fei:
-        scales |= scale.from_fei(fei)
+        scales |= scale.from_fei(fei, name)
     if ome := _quietly(lambda: tiff.ome_metadata):
-        scales |= scale.from_ome(ome)
+        scales |= scale.from_ome(ome, name)
     x, y = _quietly(lambda: page.get_resolution()) or (0.0, 0.0)
     if "XResolution" not in page.tags:
         return scales

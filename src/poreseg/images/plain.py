@@ -13,7 +13,7 @@ import rasterio
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from poreseg.errors import PoresegError
+from poreseg.errors import PoresegError, warn
 from poreseg.images import scale
 from poreseg.images.source import Choice, InMemory, Picture, Source, pick_bands
 from poreseg.images.windows import Window
@@ -26,7 +26,13 @@ ARRAYS = (".npy",)
 def open_photo(path: Path, choice: Choice) -> Iterator[Source]:
     """A JPEG or WebP, upright and in gray or RGB."""
     with Image.open(path) as file:
-        on_map = file.format == "JPEG" and file.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        if file.format not in ("JPEG", "MPO", "WEBP"):  # Pillow would read it, but all as 8 bits
+            raise PoresegError(f"{path}: is a {file.format}, and no photo; rename it by its format")
+        turn = file.getexif().get(ExifTags.Base.Orientation, 1)
+        on_map = file.format == "JPEG" and turn == 1
+        if turn not in (0, 1):
+            warn(f"{path}: turned or mirrored by its EXIF orientation ({turn}), as viewers and browsers show it; "
+                 "a label that was drawn on what is stored would lie elsewhere")  # fmt: skip
         image = ImageOps.exif_transpose(file)
         alpha = np.asarray(image.getchannel("A")) if image.mode in ("RGBA", "LA") else None
         pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
@@ -36,7 +42,7 @@ def open_photo(path: Path, choice: Choice) -> Iterator[Source]:
     if on_map:  # a world file tells the place of what is stored, not of what is turned
         with rasterio.open(path, driver="JPEG") as stored:
             source.crs, source.transform = stored.crs, stored.transform
-        source.scales = scale.from_crs(source.crs, source.transform)
+        source.scales = scale.from_crs(source.crs, source.transform, path.name)
     yield source
 
 

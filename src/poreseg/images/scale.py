@@ -68,7 +68,7 @@ def choose(found: Mapping[str, float], wanted: float | None, name: str) -> tuple
     return size, source
 
 
-def from_ome(xml: str) -> dict[str, float]:
+def from_ome(xml: str, name: str) -> dict[str, float]:
     """`PhysicalSizeX` of OME-XML; its unit is micrometres where none is written."""
     pixels = next(iter(_elements(xml, "Pixels")), None)
     if pixels is None:
@@ -79,16 +79,17 @@ def from_ome(xml: str) -> dict[str, float]:
         "OME-XML",
         size,
         micrometres(pixels.get("PhysicalSizeY"), pixels.get("PhysicalSizeYUnit", unit)),
+        name,
     )
 
 
-def from_czi(xml: str) -> dict[str, float]:
+def from_czi(xml: str, name: str) -> dict[str, float]:
     """`Scaling/Items/Distance` of ZEISS CZI metadata, in metres."""
     sizes: dict[str, float | None] = {"X": None, "Y": None}
     for distance in _elements(xml, "Distance"):
         if (axis := distance.get("Id")) in sizes:
             sizes[axis] = micrometres(distance.findtext("Value"), "m")
-    return _square("CZI metadata", sizes["X"], sizes["Y"])
+    return _square("CZI metadata", sizes["X"], sizes["Y"], name)
 
 
 def from_zeiss_sem(values: Mapping[str, Any], width: int) -> dict[str, float]:
@@ -104,12 +105,12 @@ def from_zeiss_sem(values: Mapping[str, Any], width: int) -> dict[str, float]:
     return {}
 
 
-def from_fei(values: Mapping[str, Any]) -> dict[str, float]:
+def from_fei(values: Mapping[str, Any], name: str) -> dict[str, float]:
     """FEI/Thermo tag: `PixelWidth` and `PixelHeight` in metres, in the section of the scan."""
     for section in ("Scan", "EScan", "IScan"):
         entry = values.get(section)
         if isinstance(entry, Mapping) and (size := micrometres(entry.get("PixelWidth"), "m")):
-            return _square("FEI SEM tag", size, micrometres(entry.get("PixelHeight"), "m"))
+            return _square("FEI SEM tag", size, micrometres(entry.get("PixelHeight"), "m"), name)
     return {}
 
 
@@ -134,7 +135,7 @@ def from_resolution(x: float, y: float, unit: str, name: str) -> dict[str, float
             warn(f"{name}: {dpi:.0f} dpi is taken for a print size; if it is the scale, "
                  f"pixel_size_um is {size:.4g}")  # fmt: skip
         return {}
-    return _square("resolution tag", size, micrometres(1 / y, unit))
+    return _square("resolution tag", size, micrometres(1 / y, unit), name)
 
 
 def from_imagej(values: Mapping[str, Any], x: float, y: float, name: str) -> dict[str, float]:
@@ -146,17 +147,17 @@ def from_imagej(values: Mapping[str, Any], x: float, y: float, name: str) -> dic
         return from_resolution(x, y, unit, name)
     if micrometres(1, unit) is None and str(unit).strip().casefold() not in NO_UNIT:
         warn(f"{name}: ImageJ's unit is '{unit}', which is not known; sizes are in px unless pixel_size_um says more")  # fmt: skip
-    return _square("ImageJ metadata", micrometres(1 / x, unit), micrometres(1 / y, unit))
+    return _square("ImageJ metadata", micrometres(1 / x, unit), micrometres(1 / y, unit), name)
 
 
-def from_crs(crs: CRS | None, transform: Affine) -> dict[str, float]:
+def from_crs(crs: CRS | None, transform: Affine, name: str) -> dict[str, float]:
     """Georeference, where it is in metres (or other units of length) and not in degrees."""
     if not crs or not crs.is_projected or transform.is_identity:  # a map, but no place on it
         return {}
     metres = crs.linear_units_factor[1]
     t = transform
     width, height = np.hypot(t.a, t.d), np.hypot(t.b, t.e)  # the image may be turned on its map
-    return _square("georeference", float(width * metres * 1e6), float(height * metres * 1e6))
+    return _square("georeference", float(width * metres * 1e6), float(height * metres * 1e6), name)
 
 
 def resolution(size_um: float) -> dict[str, Any]:
@@ -169,12 +170,14 @@ def resolution(size_um: float) -> dict[str, Any]:
     return {"TIFFTAG_XRESOLUTION": per_cm, "TIFFTAG_YRESOLUTION": per_cm, "TIFFTAG_RESOLUTIONUNIT": 3}  # fmt: skip
 
 
-def _square(source: str, x: float | None, y: float | None) -> dict[str, float]:
+def _square(source: str, x: float | None, y: float | None, name: str) -> dict[str, float]:
     """A scale where pixels are square; pores measured in others would be wrong, so it is told."""
     if x is None:
         return {}
     if y is not None and abs(x - y) > SAME * x:
-        warn(f"{source}: pixels are {x:.4g} by {y:.4g} um, not square; sizes are given in px")
+        warn(
+            f"{name}: pixels are {x:.4g} by {y:.4g} um by its {source}, not square; sizes are given in px"
+        )
         return {}
     return {source: x}
 

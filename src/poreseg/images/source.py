@@ -152,6 +152,10 @@ class Choice:
     def plane_of(self, path: Path, count: int, axes: str) -> int:
         """The chosen one of a file's planes, along these axes."""
         wanted = None if self.plane is None or (self.of_label and count == 1) else (self.plane,)
+        if self.of_label and wanted is None and count > 1:
+            warn(f"{path}: {count} planes{axes}; the first is taken. If it is another that shows the pores, "
+                 "save that one as a file")  # fmt: skip
+            wanted = (1,)
         return pick(path, f"planes{axes}", wanted, count, (1,), "plane")[0]
 
 
