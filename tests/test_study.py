@@ -22,7 +22,8 @@ def make(tmp_path, images, labels, table=None):
         for name in names:
             (tmp_path / folder / name).write_bytes(b"")
     if table is not None:
-        (tmp_path / "samples.csv").write_text(table)
+        content = table if isinstance(table, bytes) else table.encode()
+        (tmp_path / "samples.csv").write_bytes(content)
     return tmp_path
 
 
@@ -166,6 +167,12 @@ def test_a_row_that_names_a_shared_label_leaves_it_to_the_other_images(tmp_path)
         (
             ["a.tif"],
             [],
+            "image,specimen\na.tif,M\u00f6rtel\n".encode("cp1252"),
+            "save it as CSV UTF-8",
+        ),
+        (
+            ["a.tif"],
+            [],
             "image,channel\na.tif,red\n",
             "channel of a.tif is 'red'; wanted 1, or 1 2 3",
         ),
@@ -227,6 +234,60 @@ def test_folders_within_are_told(tmp_path):
     told = r"more: left out, a folder; put the images in it into .*images$"
     with pytest.warns(PoresegWarning, match=told):
         assert [s.name for s in read_study(folder)] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["Samples.csv", "samples.xlsx", "samples.csv.txt", "sample.csv"])
+def test_a_table_of_nearly_the_right_name_is_told(tmp_path, name):
+    folder = make(tmp_path, ["a.tif"], [])
+    (folder / name).write_text("image,specimen\na.tif,S1\n")
+    with pytest.warns(PoresegWarning, match=f"{name}: not read; .* samples.csv"):
+        read_study(folder)
+
+
+def test_a_link_to_nothing_is_told(tmp_path):
+    folder = make(tmp_path, ["a.tif"], [])
+    (folder / "labels" / "a.png").symlink_to("/not/mounted/a.png")
+    with pytest.raises(
+        PoresegError, match=r"a\.png: a link to /not/mounted/a\.png, which is not there"
+    ):
+        read_study(folder)
+
+
+def test_an_image_for_test_without_a_label_is_told(tmp_path):
+    folder = make(tmp_path, ["a.tif", "b.tif"], ["b.png"], "image,split\na.tif,test\n")
+    with pytest.warns(PoresegWarning, match=r"a\.tif is for test and has no label"):
+        read_study(folder)
+
+
+def test_specimens_that_differ_by_capitals_are_told(tmp_path):
+    table = "image,specimen\na.tif,Core1\nb.tif,core1\nc.tif,core2\n"
+    folder = make(tmp_path, ["a.tif", "b.tif", "c.tif"], [], table)
+    with pytest.warns(
+        PoresegWarning, match="Core1 and core1 are taken for different specimens"
+    ) as told:
+        read_study(folder)
+    assert len(told) == 1
+
+
+def test_names_whose_accents_are_stored_apart_are_the_same(tmp_path):
+    apart, whole = "mo\u0308rtel", "m\u00f6rtel"
+    table = f"image,specimen\n{whole}.tif,S1\n"
+    folder = make(tmp_path, [f"{apart}.tif"], [f"{whole}.png"], table)
+    (found,) = read_study(folder)
+    assert (found.name, found.specimen, found.labels[0].name) == (whole, "S1", f"{whole}.png")
+
+
+def test_images_of_a_shared_label_that_are_not_there_are_told(tmp_path):
+    folder = make(tmp_path, ["a.png"], [])
+    names = ["a.png", "b_jpg.rf.3f2a.jpg"]
+    content = {
+        "images": [{"id": n, "file_name": name} for n, name in enumerate(names)],
+        "categories": [],
+        "annotations": [{"image_id": n, "bbox": [2, 2, 9, 9]} for n in range(2)],
+    }
+    (folder / "labels" / "all.json").write_text(json.dumps(content))
+    with pytest.warns(PoresegWarning, match=r"1 of the 2 images .* b_jpg\.rf\.3f2a"):
+        assert read_study(folder)[0].labels
 
 
 def roles(study):

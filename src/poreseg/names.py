@@ -1,14 +1,24 @@
 """Names: what joins an image, its label and their results."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from poreseg.errors import PoresegError
 
 
+def composed(name: str) -> str:
+    """A name with its accents as most systems write them: macOS takes letters and accents apart.
+
+    >>> composed("mo\u0308rtel") == "m\u00f6rtel"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
 def stem(path: Path | str) -> str:
     """The name that joins image and label: the file name up to the format's suffixes."""
-    name = Path(path).name
+    name = composed(Path(path).name)
     for suffix in (".ome.tif", ".ome.tiff"):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
@@ -17,7 +27,7 @@ def stem(path: Path | str) -> str:
 
 def file_name(path: str) -> str:
     """A file's name without its folders, whatever system wrote them."""
-    return Path(path.replace("\\", "/")).name
+    return composed(Path(path.replace("\\", "/")).name)
 
 
 def unique(paths: Iterable[Path], where: str) -> dict[str, Path]:

@@ -10,7 +10,7 @@ from poreseg.images import registry as image_formats
 from poreseg.images.scale import micrometres
 from poreseg.labels import registry as label_formats
 from poreseg.labels.match import Labels, match
-from poreseg.names import stem, unique
+from poreseg.names import composed, stem, unique
 
 COLUMNS = (
     "image",
@@ -22,6 +22,7 @@ COLUMNS = (
     "plane",
     "data_bar_px",
 )
+TABLE = "samples.csv"
 USER_STUDY = Path("data/raw")  # where a study is looked for first
 HOW_TO_FILL = "put images into images/ and their labels, under the same names, into labels/"
 
@@ -108,7 +109,16 @@ def read_study(folder: Path | str) -> list[Sample]:
     labels = _files(folder / "labels", label_formats.SUFFIXES, "label")
     if not images:
         raise PoresegError(f"no images in {folder / 'images'}: {HOW_TO_FILL}")
-    return list_samples(images, labels, _read_rows(folder / "samples.csv"), folder)
+    _tell_other_tables(folder)
+    return list_samples(images, labels, _read_rows(folder / TABLE), folder)
+
+
+def _tell_other_tables(folder: Path) -> None:
+    """A table under nearly the right name would be overlooked: some systems hide endings, or do not tell capitals apart."""
+    table = folder / TABLE
+    for path in folder.iterdir():
+        if path.is_file() and path.name.casefold().startswith("sample") and not (table.exists() and path.samefile(table)):  # fmt: skip
+            warn(f"{path}: not read; the table of a study is called {TABLE}, and is CSV")
 
 
 def list_samples(
@@ -116,16 +126,30 @@ def list_samples(
 ) -> list[Sample]:
     """Join images, labels and the rows of samples.csv (by image file name)."""
     by_stem = unique(images, "images")
-    table = folder / "samples.csv"
+    table = folder / TABLE
+    there = {composed(image.name) for image in images}
     for name in rows:
-        if name not in {image.name for image in images}:
-            hint = nearest(name, [image.name for image in images])
-            raise PoresegError(f"{table}: no image {name} in {folder / 'images'}{hint}")
-    row_of = {name: rows.get(image.name, {}) for name, image in by_stem.items()}
+        if name not in there:
+            raise PoresegError(
+                f"{table}: no image {name} in {folder / 'images'}{nearest(name, there)}"
+            )
+    row_of = {name: rows.get(composed(image.name), {}) for name, image in by_stem.items()}
     named = {name: label for name, row in row_of.items() if (label := _named(row, labels, table))}
     found = match(by_stem, labels, named, folder)
-    return [_sample(image, found.get(name, Labels()), row_of[name], table)
-            for name, image in sorted(by_stem.items())]  # fmt: skip
+    samples = [_sample(image, found.get(name, Labels()), row_of[name], table)
+               for name, image in sorted(by_stem.items())]  # fmt: skip
+    _tell_alike(samples, table)
+    return samples
+
+
+def _tell_alike(samples: Sequence[Sample], table: Path) -> None:
+    """Specimens that differ by capitals alone are one, most likely, and would stand on both sides of a split."""
+    spelled: dict[str, set[str]] = {}
+    for sample in samples:
+        spelled.setdefault(sample.specimen.casefold(), set()).add(sample.specimen)
+    for names in spelled.values():
+        if len(names) > 1:
+            warn(f"{table}: {' and '.join(sorted(names))} are taken for different specimens; if they are one, spell it alike")  # fmt: skip
 
 
 def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
@@ -134,6 +158,9 @@ def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
     files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")
              and not p.name.lower().endswith(label_formats.SIDECARS)]  # fmt: skip
     for path in files:
+        if not path.exists():
+            raise PoresegError(f"{path}: a link to {path.readlink()}, which is not there; is its disk mounted, or "
+                               "is the file to be got first (dvc pull, git annex get)?")  # fmt: skip
         if path.is_dir():
             warn(f"{path}: left out, a folder; put the {what}s in it into {folder}")
         elif path.suffix.lower() not in suffixes:
@@ -145,7 +172,7 @@ def _named(row: dict[str, str], labels: Sequence[Path], table: Path) -> Path | N
     """The label that samples.csv names for an image."""
     if not (name := row.get("label")):
         return None
-    found = next((path for path in labels if path.name == name), None)
+    found = next((path for path in labels if composed(path.name) == name), None)
     if found is None:
         hint = nearest(name, [path.name for path in labels])
         raise PoresegError(f"{table}: no label {name} in labels/{hint}")
@@ -158,6 +185,8 @@ def _sample(image: Path, labels: Labels, row: dict[str, str], table: Path) -> Sa
         raise PoresegError(
             f"{table}: split of {image.name} is '{split}'; wanted train, test or empty"
         )
+    if split == "test" and not labels.files:
+        warn(f"{table}: {image.name} is for test and has no label: it judges nothing")
     plane = _counts("plane", row, image.name, table, 1)
     bar = _counts("data_bar_px", row, image.name, table, 0)
     return Sample(
@@ -221,11 +250,11 @@ def _read_rows(path: Path) -> dict[str, dict[str, str]]:
                         f"{path}: line {reader.line_num} has more cells than there are columns; "
                         "wanted numbers with a point (1.25), and quotes around what holds a comma"
                     )
-                cells = {column: cell.strip() for column, cell in row.items()}
+                cells = {column: composed(cell.strip()) for column, cell in row.items()}
                 if any(cells.values()):  # spreadsheets leave empty ones
                     rows.append(cells)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise PoresegError(f"{path}: cannot be read as UTF-8 CSV: {error}") from None
+        raise PoresegError(f"{path}: cannot be read as UTF-8 CSV ({error}); in a spreadsheet save it as CSV UTF-8") from None  # fmt: skip
     for column in columns:
         if column not in COLUMNS:
             raise PoresegError(

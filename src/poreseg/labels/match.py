@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from poreseg.errors import PoresegError, nearest
+from poreseg.errors import PoresegError, nearest, warn
 from poreseg.labels.rasterise import class_of
 from poreseg.labels.registry import images_in
-from poreseg.names import stem, unique
+from poreseg.names import composed, stem, unique
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,12 @@ def _owners(label: Path, images: Mapping[str, Path]) -> dict[str, str | None]:
         return {max(of_class, key=len): None}
     held = images_in(label)
     by_stem = {stem(name): part for name, part in held.items()}
-    parts = {name: held.get(image.name, by_stem.get(name)) for name, image in images.items()}
+    parts = {
+        name: held.get(composed(image.name), by_stem.get(name)) for name, image in images.items()
+    }
+    if any(parts.values()) and (strange := sorted(by_stem.keys() - images.keys())):
+        warn(f"{label}: {len(strange)} of the {len(held)} images that it labels are not among the study's: "
+             f"{', '.join(strange[:3])}{', ...' * (len(strange) > 3)}")  # fmt: skip
     return {name: part for name, part in parts.items() if part}
 
 
