@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import formats
 import numpy as np
@@ -87,6 +88,28 @@ def test_check_warns_of_a_label_without_pores(study):
     assert "warning: " + str(study / "labels" / "sem-2.png") + ": no pore" in poreseg(
         "check", study
     )
+
+
+def test_check_asks_whether_a_mask_is_inverted(study):
+    mask = study / "labels" / "sem-2.png"
+    Image.fromarray(255 - np.array(Image.open(mask))).save(mask)
+    out = poreseg("check", study)
+    assert (
+        f"warning: {mask}: " in out
+        and "% of it is pore (0 matrix, 255 pore); is it inverted?" in out
+    )
+
+
+@pytest.mark.parametrize(
+    ("sheet", "message"),
+    [
+        ("sheet.json", "sheet.json is no picture"),
+        ("file/sheet.png", "file/sheet.png: cannot be written"),
+    ],
+)
+def test_check_says_where_no_picture_can_be_written(study, sheet, message):
+    Path("file").write_text("no folder")
+    assert message in poreseg("check", study, "--sheet", sheet, status=1)
 
 
 def test_an_empty_folder_is_told(tmp_path):

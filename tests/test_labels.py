@@ -1,11 +1,14 @@
 """What labels mean, pixel by pixel."""
 
 import json
+import warnings
 import zipfile
 from dataclasses import asdict
 
 import numpy as np
 import pytest
+import shapely
+import tifffile
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +18,8 @@ from rasterio.crs import CRS
 from poreseg.drawn.study import save_label
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
-from poreseg.labels.label import Classes, Grid
-from poreseg.labels.rasterise import rasterise, read_label
+from poreseg.labels.label import Classes, Grid, Region, draw
+from poreseg.labels.rasterise import on_specimen, rasterise, read_label
 
 CLASSES = Classes()
 PORE = np.zeros((24, 32), np.uint8)  # asymmetric: a ring with an island, a corner, a bar
@@ -173,6 +176,46 @@ def test_outlines_that_miss_the_image_are_refused(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({"shapes": [far]}))
     with pytest.raises(PoresegError, match="all regions lie outside the image"):
         read(tmp_path / "a.json")
+
+
+def test_regions_beyond_the_image_are_told(tmp_path):
+    outlines = [[[2, 2], [9, 2], [9, 9]], [[50, 2], [60, 2], [60, 9]]]  # the image is 32 px wide
+    shapes = [{"label": "pore", "points": points} for points in outlines]
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": shapes}))
+    with pytest.warns(
+        PoresegWarning, match=r"1 of 2 regions lie outside .*\(x 2 to 60 .* another size"
+    ):
+        assert read(tmp_path / "a.json").any()
+
+
+def test_regions_without_a_class_among_others_are_told(tmp_path):
+    squares = [shapely.box(2, 2, 9, 9), shapely.box(12, 2, 19, 9)]
+    regions = [Region(squares[0], "matrix"), Region(squares[1])]
+    with pytest.warns(
+        PoresegWarning, match=r"1 regions have no class, where others do \(matrix \(1\)\)"
+    ):
+        draw(regions, GRID, Classes(), tmp_path / "a.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw(regions[1:], GRID, Classes(), tmp_path / "a.json")
+
+
+def test_pores_where_the_image_shows_no_specimen_are_told():
+    valid = np.ones(PORE.shape, bool)
+    assert (on_specimen(PORE, valid, "a.png") == PORE).all()
+    with pytest.warns(
+        PoresegWarning, match="100% of its labelled pores lie where it shows no specimen"
+    ):
+        values = on_specimen(PORE, PORE == 0, "a.png")
+    np.testing.assert_array_equal(values, np.where(PORE == 1, 255, 0))
+
+
+def test_of_a_label_s_planes_the_first_is_taken_and_told(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([PORE, 1 - PORE]), metadata={"axes": "ZYX"})
+    with pytest.warns(
+        PoresegWarning, match="2 planes .*the first is taken.* save that one as a file"
+    ):
+        np.testing.assert_array_equal(read(tmp_path / "a.tif"), PORE)
 
 
 def test_several_colours_could_mean_anything(tmp_path):

@@ -12,6 +12,7 @@ from skimage.segmentation import find_boundaries
 
 from poreseg.classes import PORE, UNKNOWN
 from poreseg.config import Params
+from poreseg.errors import warn
 from poreseg.files import whole
 from poreseg.images import scale
 from poreseg.images.frame import Frame
@@ -20,11 +21,12 @@ from poreseg.images.raster import to_rgb8
 from poreseg.images.registry import open_image
 from poreseg.images.source import Choice
 from poreseg.labels.label import Classes, Grid
-from poreseg.labels.rasterise import class_of, read_label
+from poreseg.labels.rasterise import class_of, on_specimen, read_label
 from poreseg.labels.registry import reader_of
 from poreseg.study import Sample
 
 CELL = 420  # px, side of a picture in the contact sheet
+MOSTLY = 0.6  # pore; that there are such materials is no reason not to ask
 PORE_LINE, UNKNOWN_LINE, FRAME_LINE = (255, 0, 160), (0, 220, 220), (255, 220, 0)
 
 
@@ -63,8 +65,11 @@ def check_sample(sample: Sample, params: Params) -> Checked:
         classes = Classes(**params.rasterise.model_dump())
         label = read_label(sample.labels, grid, classes)
         values = label.values[:: view.step, :: view.step]
-        known = values[view.valid & (values != UNKNOWN)]
+        known = on_specimen(values, view.valid, sample.image.name)
+        known = known[known != UNKNOWN]
         share = f"{np.mean(known == PORE):.1%}" if known.size else "unknown"
+        if known.size and np.mean(known == PORE) > MOSTLY:
+            warn(f"{sample.labels[0]}: {share} of it is pore ({label.understood}); is it inverted?")
         regions = ndimage.label(label.values == PORE, np.ones((3, 3)))[1]
         row += [_reader(sample), label.understood, str(regions), share]
     picture = outlined(to_rgb8(view.bands, black, white), values, view.valid)

@@ -30,6 +30,7 @@ app = typer.Typer(
 console = Console(width=None if sys.stdout.isatty() else 160)  # a log has no edge to wrap at
 # columns of a table that are no numbers
 TEXT = ("size", "um/px", "specimen", "role", "label", "understood as")
+PICTURES = (".png", ".jpg", ".tif")
 ParamsFile = Annotated[
     Path | None,
     typer.Option(help="A params.yaml; else the one in this folder, else the project's."),
@@ -141,6 +142,8 @@ def check(
     """Read a whole study, train nothing, say how each file is understood, and show it."""
     from poreseg.check import check_sample, contact_sheet
 
+    if sheet.suffix.lower() not in PICTURES:
+        raise PoresegError(f"--sheet: {sheet} is no picture; name one of {', '.join(PICTURES)}")
     settings = read_params(params or _default_params())
     folder = study or USER_STUDY
     split = split_study(read_study(folder), folder, **settings.split.model_dump())

@@ -34,10 +34,13 @@ def whole(path: Path | str) -> Iterator[Path]:
     Raises
     ------
     PoresegError
-        The disk is full.
+        The disk is full, or nothing can be written there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(path, error) from None
     temporary = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
     try:
         yield temporary
@@ -48,12 +51,18 @@ def whole(path: Path | str) -> Iterator[Path]:
         told = str(error).lower()
         if getattr(error, "errno", None) in NO_ROOM or any(words in told for words in SAY_NO_ROOM):
             raise no_room(path) from None
+        if isinstance(error, OSError) and error.filename in (temporary, str(temporary)):
+            raise _refused(path, error) from None
         raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def _refused(path: Path, error: OSError) -> PoresegError:
+    return PoresegError(f"{path}: cannot be written ({error.strerror or error})")
 
 
 def no_room(path: Path | str) -> PoresegError:

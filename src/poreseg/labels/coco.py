@@ -47,7 +47,7 @@ def _entries(path: Path) -> list[tuple[str, Any]]:
     for annotation in content["annotations"]:
         category = annotation.get("category_id")
         found = {key: annotation.get(key) for key in ("segmentation", "bbox")}
-        name = None if category is None else classes[category]
+        name = None if category is None else classes.get(category, f"category {category}")
         of_image[annotation["image_id"]].append(found | {"class": name})
     return [
         (str(image["file_name"]), {"height": image.get("height"), "width": image.get("width"),

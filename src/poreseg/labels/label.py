@@ -15,7 +15,7 @@ from shapely import get_parts
 from shapely.geometry.base import BaseGeometry
 
 from poreseg.classes import MATRIX, PORE, UNKNOWN
-from poreseg.errors import PoresegError, nearest
+from poreseg.errors import PoresegError, nearest, warn
 from poreseg.images.raster import Raster
 from poreseg.images.source import Source
 
@@ -150,7 +150,7 @@ def draw(regions: Sequence[Region], grid: Grid, classes: Classes, path: Path) ->
     A pixel belongs to an outline that holds its centre (not `all_touched`): areas are then
     unbiased, and an outline along pixel borders gives back exactly its pixels. Where an
     outline crosses itself, its inside is by the even-odd rule. Regions without a class are
-    pores.
+    pores; where others have one, that is told, and so are regions that lie outside the image.
 
     Raises
     ------
@@ -164,6 +164,8 @@ def draw(regions: Sequence[Region], grid: Grid, classes: Classes, path: Path) ->
     if not regions:
         return Label(values, "no regions")
     _check_place(regions, grid, path)
+    if named and NAMELESS in found:
+        warn(f"{path}: {found[NAMELESS]} regions have no class, where others do ({counted(named)}): they are taken for pores")  # fmt: skip
     outlines: list[tuple[BaseGeometry, int]] = []
     for region in regions:
         value = value_of[region.name or NAMELESS]
@@ -196,16 +198,21 @@ def _check_place(regions: Sequence[Region], grid: Grid, path: Path) -> None:
     boxes = boxes[~np.isnan(boxes).any(axis=1)]
     if not len(boxes):
         return
+    outside = (boxes[:, 2:] <= 0).any(axis=1) | (boxes[:, :2] >= (grid.width, grid.height)).any(
+        axis=1
+    )
     (left, top), (right, bottom) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     if not np.abs([left, top, right, bottom]).max() < FAR:
         raise PoresegError(f"{path}: coordinates of {max(right, bottom, -left, -top):.3g} px are no coordinates; "
                            "export the label again")  # fmt: skip
-    if right <= 0 or bottom <= 0 or left >= grid.width or top >= grid.height:
+    span = f"x {left:g} to {right:g} and y {top:g} to {bottom:g} px, the image is {grid.width}x{grid.height}"
+    if outside.all():
         raise PoresegError(
-            f"{path}: all regions lie outside the image: x {left:g} to {right:g} and y {top:g} to "
-            f"{bottom:g} px, the image is {grid.width}x{grid.height}. Export them in the image's "
+            f"{path}: all regions lie outside the image: {span}. Export them in the image's "
             "own coordinates (map coordinates if it lies on a map, else pixels)"
         )
+    if outside.any():
+        warn(f"{path}: {outside.sum()} of {len(boxes)} regions lie outside the image ({span}); were they drawn on it at another size?")  # fmt: skip
 
 
 def _box(area: BaseGeometry | Bitmap) -> tuple[float, float, float, float]:

@@ -5,6 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from poreseg.classes import MATRIX, PORE, UNKNOWN
 from poreseg.errors import warn
 from poreseg.images.companions import fingerprint
@@ -15,6 +18,7 @@ from poreseg.labels.registry import read_file
 from poreseg.names import stem
 
 OME = (".ome.tif", ".ome.tiff")
+LOST = 0.2  # of a label's pores, beyond no specimen; the rim of a core may hold some
 
 
 def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
@@ -33,6 +37,18 @@ def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
     elif not (label.values == MATRIX).any():
         warn(f"{paths[0]}: no matrix ({label.understood}); it teaches that all is pore")
     return label
+
+
+def on_specimen(
+    values: NDArray[np.uint8], valid: NDArray[np.bool_], image: str
+) -> NDArray[np.uint8]:
+    """A label (H, W) that is unknown where its image shows no specimen; that most of its pores lie there is told."""
+    pores = values == PORE
+    lost = np.count_nonzero(pores & ~valid)
+    if lost > LOST * np.count_nonzero(pores):
+        warn(f"{image}: {lost / np.count_nonzero(pores):.0%} of its labelled pores lie where it shows no specimen "
+             "(NaN, transparent, nodata, or see its frame in poreseg check), and count for nothing")  # fmt: skip
+    return np.where(valid, values, np.uint8(UNKNOWN))
 
 
 def class_of(path: Path, image: str) -> str | None:
@@ -91,11 +107,9 @@ def rasterise(
         valid = canvas.valid()
     paths = [Path(label) for label in labels]
     read = read_label(paths, grid, Classes(pore, matrix, unknown, other, value_255, sparse))
-    values = read.values.copy()
-    values[~valid] = UNKNOWN
     write_raster(
         out,
-        values,
+        on_specimen(read.values, valid, image),
         crs=grid.crs,
         transform=grid.transform,
         tags={"UNDERSTOOD": read.understood, "SOURCE_SHA256": part or fingerprint(paths)},
