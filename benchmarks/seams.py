@@ -75,8 +75,8 @@ def main() -> None:
         write_raster(raster, np.moveaxis(image, -1, 0), tags={"LOW": 0, "HIGH": 255})
         with open_raster(raster) as source:
             pixels = source.rgb8()
-        whole = load(given.model, 2).probabilities(pixels[None])[0] >= threshold
         model = load(given.model, 2)
+        whole = model.probabilities(pixels[None])[0] >= threshold
         for window in tqdm(WINDOWS, desc="windows"):
             for overlap in (overlap for overlap in OVERLAPS if 2 * overlap <= window):
                 mask = predict_raster([model], raster, window=window, overlap=overlap, batch=1, tta="none") >= threshold  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from poreseg.build import PER_IMAGE
 from poreseg.plan import sources
 
 FLOW = [  # a module may import only what stands before it
@@ -76,6 +77,12 @@ def test_scripts_are_plugs(path):
 def test_each_script_has_its_rule_and_each_rule_its_script():
     rules = re.findall(r"^ *rule (\w+):", (ROOT / "Snakefile").read_text(), re.MULTILINE)
     assert set(rules) - {"all"} == {path.stem for path in SCRIPTS}
+
+
+def test_what_a_build_removes_of_an_image_is_what_the_rules_write_of_one():
+    """Else masks of an image that is gone would stay among those of the study."""
+    written = re.findall(r"at\(\"(\w+)/{image}(\.\w+)\"", (ROOT / "Snakefile").read_text())
+    assert dict(written) == PER_IMAGE
 
 
 def test_modules_are_small():
