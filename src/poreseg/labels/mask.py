@@ -104,29 +104,29 @@ def _listed(picture: Picture, path: Path, classes: Classes) -> Label | None:
     painted = picture.valid if picture.alpha is None else _painted_on(picture)
     band = picture.bands[0]
     if len(picture.bands) == 1 and np.isfinite(band).all() and (band == np.rint(band)).all():
-        label = _by_name(band.astype(np.int64), painted, str, path, classes)
+        label = _by_name(band, painted, str, path, classes)
         if label is not None:
             return label
     colours = picture.coloured().bands
     if colours.dtype != np.uint8:
         return None
-    shifts = np.array([65536, 256, 1])[:, None, None]
-    packed = (np.broadcast_to(colours, (3, *picture.shape)) * shifts).sum(axis=0)
+    red, green, blue = np.broadcast_to(colours, (3, *picture.shape))
+    packed = (red.astype(np.uint32) << 16) | (green.astype(np.uint32) << 8) | blue
     return _by_name(packed, painted, "#{:06x}".format, path, classes)
 
 
 def _by_name(
-    band: NDArray[np.int64],
+    band: NDArray[Any],
     painted: NDArray[np.bool_],
     name_of: Callable[[int], str],
     path: Path,
     classes: Classes,
 ) -> Label | None:
-    """Look a band's values up; 0 is the ground and 255 unknown unless they are listed.
+    """Look a band's whole values up; 0 is the ground and 255 unknown unless they are listed.
 
     What is not painted is the ground.
     """
-    found, where, counts = np.unique(band[painted], return_inverse=True, return_counts=True)
+    found, counts = np.unique(band[painted], return_counts=True)
     names = [name_of(int(value)) for value in found[:MOST_VALUES]]
     if all(classes.meaning(name) is None for name in names):
         return None
@@ -139,7 +139,8 @@ def _by_name(
     asked = {n: c for n, c in pixels.items() if n not in implied or classes.meaning(n) is not None}
     meanings = implied | classes.values(asked, path)
     values = np.full(band.shape, classes.ground, np.uint8)
-    values[painted] = np.array([meanings[name] for name in names], np.uint8)[where]
+    of = np.array([meanings[name] for name in names], np.uint8)
+    values[painted] = of[np.searchsorted(found, band[painted])]
     return Label(values, f"pixels by class: {counted(pixels)}")
 
 
