@@ -160,6 +160,7 @@ def _zip(path, member):
         ("a.zip", lambda p: p.write_bytes(b"PK.."), "cannot be read as a label"),
         ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "points": [[1, None], [2, 3], [4, 5]]}]}), "cannot be read as LabelMe"),
         ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "shape_type": "circle", "points": [[1, 2]]}]}), "wants two points"),
+        ("a.json", lambda p: _json(p, {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1, "category_id": 9, "bbox": [2, 2, 9, 9]}]}), "class 'category 9' is neither pore"),
         ("a.json", lambda p: _json(p, {"shapes": [{"label": "grain", "points": [[1, 2], [9, 2], [9, 9]]}]}), r"class 'grain' is neither pore, matrix nor unknown; found grain \(1\)"),
     ],
 )  # fmt: skip

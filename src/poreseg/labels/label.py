@@ -198,9 +198,8 @@ def _check_place(regions: Sequence[Region], grid: Grid, path: Path) -> None:
     boxes = boxes[~np.isnan(boxes).any(axis=1)]
     if not len(boxes):
         return
-    outside = (boxes[:, 2:] <= 0).any(axis=1) | (boxes[:, :2] >= (grid.width, grid.height)).any(
-        axis=1
-    )
+    beyond = boxes[:, :2] >= (grid.width, grid.height)
+    outside = ((boxes[:, 2:] <= 0) | beyond).any(axis=1)
     (left, top), (right, bottom) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     if not np.abs([left, top, right, bottom]).max() < FAR:
         raise PoresegError(f"{path}: coordinates of {max(right, bottom, -left, -top):.3g} px are no coordinates; "

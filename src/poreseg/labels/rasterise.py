@@ -42,7 +42,7 @@ def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
 def on_specimen(
     values: NDArray[np.uint8], valid: NDArray[np.bool_], image: str
 ) -> NDArray[np.uint8]:
-    """A label (H, W) that is unknown where its image shows no specimen; that most of its pores lie there is told."""
+    """A label (H, W), unknown where its image shows no specimen; a label many of whose pores lie there is told of."""
     pores = values == PORE
     lost = np.count_nonzero(pores & ~valid)
     if lost > LOST * np.count_nonzero(pores):
