@@ -305,6 +305,7 @@ rule evaluate:
     params:
         split=plan.split_table(plan.study.labelled),
         specimens=[plan.study[image].specimen for image in plan.study.labelled],
+        min_area_px=plan.params.segment.min_area_px,
     script:
         "workflow/scripts/evaluate.py"
 

@@ -174,6 +174,7 @@ def test_a_disc_has_its_diameter_and_perimeter():
     assert len(table) == 1
     disc = table.iloc[0]
     assert disc["equivalent_diameter_px"] == pytest.approx(120, rel=0.005)
+    assert disc["circularity"] == pytest.approx(1, abs=0.01)
     assert disc["perimeter_px"] == pytest.approx(np.pi * 120, rel=0.02)
     assert (disc["row_px"], disc["col_px"]) == (90, 130)
     assert not disc["touches_border"]
@@ -211,6 +212,23 @@ def test_lengths_are_in_micrometres_where_the_pixel_size_is_known(tmp_path):
     row = pd.read_csv(tmp_path / "p.csv").iloc[0]
     assert row["porosity"] == pytest.approx(100 / 380)
     assert row["median_diameter_um"] == pytest.approx(2.5 * np.sqrt(400 / np.pi), rel=1e-4)
+    classes = pd.read_csv(tmp_path / "s.csv")
+    assert classes["to_um"].tolist() == [5, 10, 20, 40]
+    assert classes["pores"].tolist() == [0, 0, 0, 1]
+
+
+def test_a_row_of_an_image_says_what_decides_whether_it_can_be_believed(tmp_path):
+    mask = np.zeros((20, 20), np.uint8)
+    mask[5:15, 5:11] = mask[0:4, 0:10] = 1  # 60 px within, 40 px cut
+    tags = {"THRESHOLD": 0.4, "STRANGE": "true", "POLARITY": "as it is"}
+    write_raster(tmp_path / "a.tif", mask, tags=tags)
+    measure(tmp_path / "a.tif", tmp_path / "a.csv", connectivity=2)
+    measure_all(
+        ["a"], [tmp_path / "a.tif"], [tmp_path / "a.csv"], tmp_path / "p.csv", tmp_path / "s.csv"
+    )
+    row = pd.read_csv(tmp_path / "p.csv").iloc[0]
+    assert (row["threshold"], row["strange"], row["inverted"]) == (0.4, True, False)
+    assert row["cut_area_fraction"] == pytest.approx(0.4)
 
 
 def test_an_image_without_pores_has_porosity_0_and_no_diameter(tmp_path):

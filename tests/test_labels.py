@@ -20,6 +20,7 @@ from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.labels.label import Classes, Grid, Region, draw
 from poreseg.labels.rasterise import on_specimen, rasterise, read_label
+from poreseg.labels.write import write_geojson
 
 CLASSES = Classes()
 PORE = np.zeros((24, 32), np.uint8)  # asymmetric: a ring with an island, a corner, a bar
@@ -95,6 +96,15 @@ def test_a_self_crossing_outline_keeps_both_lobes(tmp_path):
     assert found[10, 2] == 1
     assert found[10, 17] == 1
     assert found[2, 10] == 0
+
+
+def test_outlines_are_annotations_of_their_class_in_qupath(tmp_path):
+    write_geojson(tmp_path / "a.geojson", [(0, PORE)], Grid(24, 32))
+    features = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    for each in features:
+        assert each["properties"]["objectType"] == "annotation"
+        assert each["properties"]["classification"] == {"name": "pore"}
+    np.testing.assert_array_equal(read(tmp_path / "a.geojson"), PORE)
 
 
 def test_geojson_of_a_map_is_in_map_coordinates(tmp_path):

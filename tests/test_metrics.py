@@ -99,6 +99,14 @@ def test_false_pores_where_there_are_none_leave_the_mean_to_the_same_images():
     )
 
 
+def test_porosity_is_off_in_either_direction_and_on_average():
+    much, little = Counts(2, 2, 0, 6), Counts(3, 0, 1, 6)  # 4 in place of 2 of 10, 3 in place of 4
+    unknown = Counts()
+    found = summarise([much, little, unknown], ["a", "b", "c"])
+    assert found["porosity_error_mean"] == pytest.approx((0.2 + 0.1) / 2)
+    assert found["porosity_bias"] == pytest.approx((0.2 - 0.1) / 2)
+
+
 def test_who_finds_nothing_in_an_image_has_no_precision_there():
     blind = [Counts(6, 2, 2, 0), Counts(0, 0, 4, 9)]
     assert summarise(blind, ["a", "b"])["precision_mean"] == 0.375
@@ -119,15 +127,15 @@ def test_the_threshold_curve_is_the_iou_at_that_threshold(tmp_path):
 
 
 def test_the_calibration_curve_of_a_hand_worked_case():
-    pore, matrix = np.zeros(100, np.int64), np.zeros(100, np.int64)
-    pore[82], matrix[82] = 3, 1  # a probability of 0.825 that means 0.75
-    pore[10], matrix[19] = 1, 1  # of 0.105 and 0.195 that mean 0.5
+    pore, matrix = np.zeros(1000, np.int64), np.zeros(1000, np.int64)
+    pore[824], matrix[824] = 3, 1  # a probability of 0.8245 that means 0.75
+    pore[104], matrix[194] = 1, 1  # of 0.1045 and 0.1945 that mean 0.5
     curve = calibration_curve({"test": (pore, matrix), "train": (0 * pore, 0 * matrix)})
     assert curve["role"].unique().tolist() == ["test"]
-    assert curve["probability"].tolist() == pytest.approx([0.15, 0.825])
+    assert curve["probability"].tolist() == pytest.approx([0.1495, 0.8245])
     assert curve["pore_share"].tolist() == [0.5, 0.75]
     assert curve["pixels"].tolist() == [2, 4]
-    assert calibration_error(curve, "test") == pytest.approx((2 * 0.35 + 4 * 0.075) / 6)
+    assert calibration_error(curve, "test") == pytest.approx((2 * 0.3505 + 4 * 0.0745) / 6)
     assert calibration_error(curve, "train") is None
 
 
@@ -165,3 +173,12 @@ def test_object_f1_by_hand():
     label[30:, 30:] = 255
     assert object_f1(found, label) == pytest.approx(2 * 1 / (2 + 3))
     assert object_f1(np.zeros((4, 4), bool), np.zeros((4, 4), np.uint8)) is None
+
+
+def test_specks_that_segment_leaves_out_are_not_missed():
+    label = squares((2, 2)).astype(np.uint8)
+    found = label == 1
+    label[30, 30:33] = 1  # 3 px
+    assert object_f1(found, label) == pytest.approx(2 * 1 / (1 + 2))
+    assert object_f1(found, label, 4) == 1
+    assert object_f1(found, label, 3) == pytest.approx(2 * 1 / (1 + 2))

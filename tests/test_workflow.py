@@ -145,7 +145,7 @@ def test_a_label_beside_its_image_is_told_of(results, tmp_path):
     wanted = {key: tmp_path / key for key in ("metrics", "scores", "curve", "calibration")}
     with pytest.warns(PoresegWarning, match="sem-4: its label fits better 5 px up"):
         evaluate(of["masks"], of["probabilities"], of["labels"], results / "baselines.csv", results / "encoder/encoder.json",
-                 **wanted, split=scores[["image", "role"]].assign(fold=None).to_numpy(), specimens=scores["specimen"])  # fmt: skip
+                 **wanted, split=scores[["image", "role"]].assign(fold=None).to_numpy(), specimens=scores["specimen"], min_area_px=4)  # fmt: skip
     told = pd.read_csv(tmp_path / "scores").set_index("image")
     assert told["fits_rows"].dropna().to_dict() == {"sem-4": -5}
     report(of["rasters"], of["masks"], of["labels"], **wanted, worst=results / "worst-tiles.png", porosity=results / "porosity.csv",

@@ -296,10 +296,10 @@ def _write_tables(out: Path) -> None:
 def _print_porosity(path: Path, images: Collection[str]) -> None:
     from poreseg.tables import read_table
 
-    table = _table("image", "porosity", "pores", "median diameter")
+    table = _table("image", "porosity", "pores", "half of their area above", "")
     found = read_table(path)
     for _, row in found[found["image"].isin(images)].iterrows():
         unit = "um" if np.isfinite(row["pixel_size_um"]) else "px"
         table.add_row(escape(row["image"]), f"{row['porosity']:.1%}", str(row["pores"]),
-                      _length(row[f"median_diameter_{unit}"], unit))  # fmt: skip
+                      _length(row[f"area_weighted_median_diameter_{unit}"], unit), "strange" if row["strange"] else "")  # fmt: skip
     console.print(table)

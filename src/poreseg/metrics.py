@@ -149,6 +149,7 @@ def summarise(counts: Sequence[Counts], specimens: Sequence[str]) -> dict[str, A
     """The scores of a set of images: means over those whose label holds a pore, and pooled over all pixels."""
     ious = [c.iou for c in counts]
     # of the images that IoU is the mean of, whatever the method finds: 0 where that is nothing
+    off = [c.porosity - c.label_porosity for c in counts if c.porosity is not None and c.label_porosity is not None]  # fmt: skip
     precisions = [c.precision or 0.0 for c in counts if c.label_porosity]
     bounds = interval(ious, specimens)
     pooled = sum(counts, Counts())
@@ -164,5 +165,7 @@ def summarise(counts: Sequence[Counts], specimens: Sequence[str]) -> dict[str, A
         "precision_pooled": pooled.precision,
         "recall_mean": mean([c.recall for c in counts]),
         "recall_pooled": pooled.recall,
+        "porosity_error_mean": mean([abs(distance) for distance in off]),
+        "porosity_bias": mean(off),
         "images_without_iou": sum(iou is None for iou in ious),
     }

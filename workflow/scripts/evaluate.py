@@ -9,4 +9,5 @@ with told_in_one_line(snakemake.log[0]):
         **dict(snakemake.output.items()),
         split=snakemake.params.split,
         specimens=snakemake.params.specimens,
+        min_area_px=snakemake.params.min_area_px,
     )

@@ -19,7 +19,8 @@ from poreseg.metrics import Counts, count, histograms, summarise
 from poreseg.tables import write_table
 
 ROLES = ("train", "validation", "test")
-STEPS = 100  # of the probability, in both curves
+STEPS = 100  # of the threshold
+BINS = 10 * STEPS  # of the probability: most are near 0, and there a hundredth is too coarse
 Histograms = Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]  # pore, matrix by role
 
 
@@ -36,6 +37,7 @@ def evaluate(
     *,
     split: Sequence[Sequence[Any]],
     specimens: Sequence[str],
+    min_area_px: int,
 ) -> None:
     """Score every labelled image and sum up by role.
 
@@ -60,6 +62,8 @@ def evaluate(
         Rows of image, role and held-out fold.
     specimens
         Which one each of these images shows.
+    min_area_px
+        Smaller specks are no pores for segment, and none in the label where pores are counted.
     """
     roles = [role for _, role, _ in split]
     found, rows = [], []
@@ -67,7 +71,7 @@ def evaluate(
         with open_raster(mask) as predicted, open_raster(label) as truth:
             pore, known = predicted.band() == PORE, truth.band()
         found.append(count(pore, known))
-        shapes = {"boundary_iou": boundary_iou(pore, known), "object_f1": object_f1(pore, known)}
+        shapes = {"boundary_iou": boundary_iou(pore, known), "object_f1": object_f1(pore, known, min_area_px)}  # fmt: skip
         rows.append(
             _row(name, specimen, role, found[-1]) | shapes | _place(name, pore, known, found[-1])
         )
@@ -124,11 +128,11 @@ def _place(
 def count_probabilities(
     probabilities: Sequence[Path | str], labels: Sequence[Path | str], roles: Sequence[str]
 ) -> Histograms:
-    """By role, how many pore and matrix pixels have which probability, in `STEPS` bins."""
-    found = {role: (np.zeros(STEPS, np.int64), np.zeros(STEPS, np.int64)) for role in ROLES}
+    """By role, how many pore and matrix pixels have which probability, in `BINS` bins."""
+    found = {role: (np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)) for role in ROLES}
     for path, label, role in zip(probabilities, labels, roles, strict=True):
         with open_raster(path) as raster, open_raster(label) as truth:
-            for total, part in zip(found[role], histograms(raster.band(), truth.band(), STEPS), strict=True):  # fmt: skip
+            for total, part in zip(found[role], histograms(raster.band(), truth.band(), BINS), strict=True):  # fmt: skip
                 total += part
     return found
 
@@ -137,7 +141,7 @@ def threshold_curve(found: Histograms) -> pd.DataFrame:
     """Pooled IoU of each role for thresholds 0.01 to 0.99."""
     rows = []
     for role, (pore, matrix) in found.items():
-        hit, false = _from_above(pore), _from_above(matrix)
+        hit, false = (_from_above(counts)[:: BINS // STEPS] for counts in (pore, matrix))
         union = false + pore.sum()
         rows += [
             {"role": role, "threshold": step / STEPS, "iou_pooled": hit[step] / union[step]}
@@ -150,9 +154,9 @@ def threshold_curve(found: Histograms) -> pd.DataFrame:
 def calibration_curve(found: Histograms) -> pd.DataFrame:
     """How much is pore among the pixels of about one probability, in tenths, for each role."""
     rows = []
-    middles = (np.arange(STEPS) + 0.5) / STEPS
+    middles = (np.arange(BINS) + 0.5) / BINS
     for role, (pore, matrix) in found.items():
-        for part in np.split(np.arange(STEPS), 10):
+        for part in np.split(np.arange(BINS), 10):
             if pixels := int((pore + matrix)[part].sum()):
                 rows.append({
                     "role": role, "probability": (pore + matrix)[part] @ middles[part] / pixels,

@@ -17,6 +17,10 @@ from poreseg.tables import read_table, write_table
 
 LENGTHS = ("equivalent_diameter", "perimeter", "major_axis", "minor_axis")
 SIZE_COLUMNS = ["from_px", "to_px", "pores", "area_fraction"]
+SEEN = {
+    "strange": ("STRANGE", "true"),
+    "inverted": ("POLARITY", "inverted"),
+}  # column, tag of a mask, its yes
 PROPERTIES = {  # scikit-image's names and ours
     "label": "pore", "centroid-0": "row_px", "centroid-1": "col_px", "area": "area_px2",
     "equivalent_diameter_area": "equivalent_diameter_px", "perimeter_crofton": "perimeter_px",
@@ -63,13 +67,17 @@ def describe(mask: NDArray[np.uint8], connectivity: int) -> pd.DataFrame:
     """Size and shape of each pore of a mask (H, W), lengths in px, areas in px2.
 
     The equivalent diameter is that of a disc of the same area; the perimeter is Crofton's
-    estimate in four directions, which is nearly free of the staircase's bias (both as
-    scikit-image defines them).
+    estimate in four directions, which is nearly free of the staircase's bias for round shapes
+    (both as scikit-image defines them). Circularity is 4 pi area / perimeter^2, at most 1.
     """
     regions = label_regions(mask == PORE, connectivity=connectivity)
     wanted = [name.split("-")[0] for name in PROPERTIES]
     table = pd.DataFrame(regionprops_table(regions, properties=list(dict.fromkeys(wanted))))
     table = table.rename(columns=PROPERTIES)[list(PROPERTIES.values())]
+    table["area_px2"] = table["area_px2"].astype(np.int64)
+    table["circularity"] = (4 * np.pi * table["area_px2"] / table["perimeter_px"] ** 2).clip(
+        upper=1
+    )
     outside = np.pad(mask == UNKNOWN, 1, constant_values=True)
     beside = outside[:-2, 1:-1] | outside[2:, 1:-1] | outside[1:-1, :-2] | outside[1:-1, 2:]
     cut = np.unique(regions[beside & (regions > 0)])
@@ -93,7 +101,7 @@ def measure_all(
     for name, mask, table in zip(names, masks, tables, strict=True):
         specimen = pore = 0
         with open_raster(mask) as raster:
-            size = raster.pixel_size_um
+            size, tags = raster.pixel_size_um, raster.tags
             for strip in raster.strips():
                 values = raster.band(strip)
                 specimen += int((values != UNKNOWN).sum())
@@ -105,15 +113,20 @@ def measure_all(
             "pore_area_px2": pore, "specimen_area_px2": specimen,
             "median_diameter_px": diameter.median() if len(pores) else None,
             "area_weighted_median_diameter_px": weighted_median(diameter, pores["area_px2"]),
-            "largest_diameter_px": diameter.max() if len(pores) else None, "pixel_size_um": size,
+            "largest_diameter_px": diameter.max() if len(pores) else None,
+            "cut_area_fraction": pores["area_px2"][pores["touches_border"]].sum() / pore if pore else None,
+            "pixel_size_um": size, "threshold": float(tags["THRESHOLD"]) if "THRESHOLD" in tags else None,
+            **{column: tags.get(tag) == yes for column, (tag, yes) in SEEN.items()},
         }  # fmt: skip
         for key in ("median_diameter", "area_weighted_median_diameter", "largest_diameter"):
             value = row[f"{key}_px"]
             row[f"{key}_um"] = value * size if size and value is not None else None
         rows.append(row)
-        classes.append(size_classes(pores).assign(image=name))
+        found = size_classes(pores)
+        um = {f"{edge}_um": found[f"{edge}_px"] * (size or np.nan) for edge in ("from", "to")}
+        classes.append(found.assign(image=name, **um))
     write_table(porosity, pd.DataFrame(rows), digits=6)
-    write_table(sizes, pd.concat(classes)[["image", *SIZE_COLUMNS]], digits=6)
+    write_table(sizes, pd.concat(classes)[["image", *SIZE_COLUMNS, "from_um", "to_um"]], digits=6)
 
 
 def size_classes(pores: pd.DataFrame) -> pd.DataFrame:

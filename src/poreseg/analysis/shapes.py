@@ -7,6 +7,7 @@ from skimage.measure import label as label_regions
 
 from poreseg.classes import PORE, UNKNOWN
 from poreseg.metrics import ratio
+from poreseg.prediction.segment import without_specks
 
 RIM = 2  # px, the width of an outline
 
@@ -22,13 +23,18 @@ def boundary_iou(predicted: NDArray[np.bool_], label: NDArray[np.uint8]) -> floa
     return ratio(int((found & true).sum()), int((found | true).sum()))
 
 
-def object_f1(predicted: NDArray[np.bool_], label: NDArray[np.uint8]) -> float | None:
+def object_f1(
+    predicted: NDArray[np.bool_], label: NDArray[np.uint8], min_area_px: int = 1
+) -> float | None:
     """F1 of the pores one by one: found are those that share more than half with one of the label's.
 
-    Half of their union, so that no pore is found twice. None where there are no pores.
+    Half of their union, so that no pore is found twice. Specks smaller than `min_area_px` are none, on
+    either side: else those that segment leaves out would be missed. None where there are no pores.
     """
-    found = label_regions(predicted & (label != UNKNOWN), connectivity=2)
-    true = label_regions(label == PORE, connectivity=2)
+    found, true = (
+        label_regions(without_specks(mask, min_area_px), connectivity=2)
+        for mask in (predicted & (label != UNKNOWN), label == PORE)
+    )
     both = (found > 0) & (true > 0)
     base = int(true.max()) + 1  # a pair is one number: as such it is counted ten times as fast
     pairs, shared = np.unique(found[both].astype(np.int64) * base + true[both], return_counts=True)

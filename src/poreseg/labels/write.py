@@ -72,10 +72,19 @@ def write_geojson(
         comma = ""
         for top, values in parts:
             for name, shape in outlines(values, grid.transform @ Affine.translation(0, top)):
-                feature = {"type": "Feature", "properties": {"class": name}, "geometry": shape}
+                feature = {
+                    "type": "Feature",
+                    "properties": {"class": name, **_for_qupath(name)},
+                    "geometry": shape,
+                }
                 file.write(f"{comma}\n{json.dumps(feature)}")
                 comma = ","
         file.write("\n]}\n")
+
+
+def _for_qupath(name: str) -> dict[str, Any]:
+    """What makes a feature an annotation of a class there (QuPath docs, "Exporting annotations")."""
+    return {"objectType": "annotation", "classification": {"name": name}}
 
 
 def outlines(

@@ -82,7 +82,11 @@ def find_pores(
     probabilities: NDArray[np.float32], threshold: float, min_area_px: int
 ) -> NDArray[np.bool_]:
     """Pixels (H, W) that are pore: probable enough, and in a pore of some size."""
-    pore: NDArray[np.bool_] = np.nan_to_num(probabilities, nan=0.0) >= threshold
+    return without_specks(np.nan_to_num(probabilities, nan=0.0) >= threshold, min_area_px)
+
+
+def without_specks(pore: NDArray[np.bool_], min_area_px: int) -> NDArray[np.bool_]:
+    """Pores (H, W) without those of fewer pixels than `min_area_px`; pixels that touch at corners are one."""
     if min_area_px > 1 and pore.any():
         pore = remove_small_objects(pore, max_size=min_area_px - 1, connectivity=2)
     return pore
