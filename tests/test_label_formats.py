@@ -26,6 +26,7 @@ from formats import (
 )  # fmt: skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools import mask as coco
 
 from poreseg.errors import PoresegError, PoresegWarning
@@ -82,7 +83,7 @@ CASES = {
     "png 0/7": ("a.png", formats.picture(PORE * 7)),
     "png of 1 bit": ("a.png", formats.picture(PORE.astype(bool))),
     "png palette": ("a.png", formats.palette([0, 0, 0, 255, 0, 0])),
-    "png palette, pore in red saved first": ("a.png", formats.palette([255, 0, 0, 0, 0, 0], 1 - PORE)),
+    "png palette of one colour beside the ground": ("a.png", formats.palette([192] * 3 + [255, 0, 0])),
     "png palette, ground transparent": ("a.png", formats.palette([0, 0, 0, 255, 0, 0], transparency=0)),
     "png palette, white and black": ("a.png", formats.palette([255] * 3 + [0] * 3, 1 - PORE)),
     "png palette of ImageJ, inverting": ("a.png", formats.palette([255 - i // 3 for i in range(768)], PORE * 255)),
@@ -416,6 +417,8 @@ def numbered_grid(values=None, split=False):
 SLICE = np.concatenate(
     [numbered_grid(), numbered_grid([*range(1, 10), *range(101, 117)])]
 )  # 9 numbers twice
+BLUE_ON_WHITE = np.full((40, 40, 3), 255, np.uint8)
+BLUE_ON_WHITE[(numbered_grid() > 0) & (numbered_grid() < 5)] = (0, 0, 120)
 HAZY = np.zeros((24, 32, 4), np.uint8)  # strokes of a soft brush, where two cross more opaque
 HAZY[PORE == 1] = (255, 0, 0, 110)
 HAZY[:9][PORE[:9] == 1] = (255, 0, 0, 180)
@@ -454,7 +457,7 @@ def test_values_and_colours_mean_what_params_say(tmp_path, pixels, classes, want
         (numbered_grid([1, 1, 1, 2, 255]).astype(np.uint8), "are neither a mask"),
         (numbered_grid([1, 2, 3, 4])[:6, :30].astype(np.uint8), "are neither a mask"),
         (numbered_grid([255] * 24 + [128]).astype(np.uint8), "values 0, 128, 255 are neither"),
-        (formats.coloured((0, 0, 120), (255, 255, 255)), "values 120, 255 are neither a mask"),
+        (BLUE_ON_WHITE, "values 120, 255 are neither a mask"),
     ],
     ids=[
         "dark colours",
@@ -470,6 +473,21 @@ def test_what_could_mean_anything_is_asked(tmp_path, pixels, message):
     formats.picture(pixels)(tmp_path / "a.png")
     with pytest.raises(PoresegError, match=message):
         read(tmp_path / "a.png", Grid(*pixels.shape[:2]))
+
+
+def test_a_palette_that_could_be_read_both_ways_is_asked(tmp_path):
+    formats.palette([255, 0, 0, 0, 0, 0], 1 - PORE)(tmp_path / "a.png")
+    with pytest.raises(PoresegError, match="shows 0 as #ff0000 and 1 as black"):
+        read(tmp_path / "a.png")
+    red = Classes(pore=["#ff0000"], matrix=["#000000"])
+    np.testing.assert_array_equal(read(tmp_path / "a.png", classes=red), PORE)
+
+
+@pytest.mark.parametrize("paint", [255, 200, 128])
+def test_a_mask_as_jpeg_is_soft_whatever_its_gray(tmp_path, paint):
+    disc = np.hypot(*np.mgrid[-50:50, -60:60]) < 20
+    Image.fromarray((disc * paint).astype(np.uint8)).save(tmp_path / "a.jpg", quality=75)
+    np.testing.assert_array_equal(read(tmp_path / "a.jpg", Grid(100, 120)), disc)
 
 
 def test_unknown_without_pores_survives_as_tiff_and_is_refused_as_png(tmp_path):

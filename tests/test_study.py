@@ -255,7 +255,7 @@ def test_a_link_to_nothing_is_told(tmp_path):
 
 def test_an_image_for_test_without_a_label_is_told(tmp_path):
     folder = make(tmp_path, ["a.tif", "b.tif"], ["b.png"], "image,split\na.tif,test\n")
-    with pytest.warns(PoresegWarning, match=r"a\.tif is for test and has no label"):
+    with pytest.warns(PoresegWarning, match=r"without a label, so that they judge nothing: a\.tif"):
         read_study(folder)
 
 

@@ -27,7 +27,7 @@ def statuses(tmp_path, monkeypatch):
 
 DIES = """
 import os, sys
-from poreseg.tracking import track, tracked
+from poreseg.tracking import tracked
 with tracked(sys.argv[1]) as tracker:
     tracker.claim(sys.argv[2])
     os._exit(9)
@@ -69,14 +69,17 @@ def test_a_server_that_is_away_is_told_once_and_ends_nothing(monkeypatch):
     assert not tracker.complete
 
 
-def test_a_store_that_fails_halfway_is_not_asked_again(statuses, tmp_path):
+def test_a_record_that_cannot_be_made_is_told_and_the_next_ones_are(statuses, tmp_path):
     with pytest.warns(PoresegWarning, match="did not record") as told, tracked("half") as tracker:
         tracker.metrics({"loss": 0.5}, step=1)
         assert tracker.complete
         tracker.files("results", tmp_path / "nowhere")
-        tracker.files("results", tmp_path / "nowhere either")
+        tracker.metrics({"loss": 0.4}, step=2)
     assert len(told) == 1
     assert not tracker.complete
+    import mlflow
+
+    assert mlflow.MlflowClient().get_run(tracker.run_id).data.metrics == {"loss": 0.4}
     assert statuses() == {"half": "FINISHED"}
 
 

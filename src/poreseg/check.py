@@ -15,8 +15,7 @@ from poreseg.config import Params
 from poreseg.errors import warn
 from poreseg.files import whole
 from poreseg.images import scale
-from poreseg.images.frame import Frame
-from poreseg.images.ingest import look
+from poreseg.images.ingest import HIDDEN, look
 from poreseg.images.raster import to_rgb8
 from poreseg.images.registry import open_image
 from poreseg.images.source import Choice
@@ -68,12 +67,14 @@ def check_sample(sample: Sample, params: Params) -> Checked:
         known = on_specimen(values, view.valid, sample.image.name)
         known = known[known != UNKNOWN]
         share = f"{np.mean(known == PORE):.1%}" if known.size else "unknown"
-        if known.size and np.mean(known == PORE) > MOSTLY:
+        if known.size and not classes.sparse and MOSTLY < np.mean(known == PORE) < 1:
             warn(f"{sample.labels[0]}: {share} of it is pore ({label.understood}); is it inverted?")
         regions = ndimage.label(label.values == PORE, np.ones((3, 3)))[1]
         row += [_reader(sample), label.understood, str(regions), share]
     picture = outlined(to_rgb8(view.bands, black, white), values, view.valid)
-    return Checked(tuple(row), str(frame), _captioned(picture, sample, frame))
+    hidden = np.mean(~view.valid)
+    beyond = str(frame) or (f"{100 * hidden:.3g} %, {HIDDEN}" if hidden else "")
+    return Checked(tuple(row), beyond, _captioned(picture, sample, beyond))
 
 
 def outlined(
@@ -114,7 +115,7 @@ def _reader(sample: Sample) -> str:
     return name
 
 
-def _captioned(picture: Image.Image, sample: Sample, frame: Frame) -> Image.Image:
+def _captioned(picture: Image.Image, sample: Sample, frame: str) -> Image.Image:
     """A cell of the sheet: the picture, its name and what it is for."""
     cell = Image.new("RGB", (CELL, CELL + 24), "white")
     cell.paste(picture, (6, 24))

@@ -30,7 +30,6 @@ app = typer.Typer(
 console = Console(width=None if sys.stdout.isatty() else 160)  # a log has no edge to wrap at
 # columns of a table that are no numbers
 TEXT = ("size", "um/px", "specimen", "role", "label", "understood as")
-PICTURES = (".png", ".jpg", ".tif")
 ParamsFile = Annotated[
     Path | None,
     typer.Option(help="A params.yaml; else the one in this folder, else the project's."),
@@ -140,10 +139,12 @@ def check(
     ] = Path("results/check.png"),
 ) -> None:
     """Read a whole study, train nothing, say how each file is understood, and show it."""
+    from PIL import Image
+
     from poreseg.check import check_sample, contact_sheet
 
-    if sheet.suffix.lower() not in PICTURES:
-        raise PoresegError(f"--sheet: {sheet} is no picture; name one of {', '.join(PICTURES)}")
+    if sheet.suffix.lower() not in Image.registered_extensions():
+        raise PoresegError(f"--sheet: {sheet} is no picture; name a .png or .jpg")
     settings = read_params(params or _default_params())
     folder = study or USER_STUDY
     split = split_study(read_study(folder), folder, **settings.split.model_dump())

@@ -35,7 +35,7 @@ def keep_freed_memory() -> bool:
 
 
 def processors() -> int:
-    """How many processors this process may use: fewer than there are in a container or a job."""
+    """How many processors this process may use: fewer than there are under taskset, in a cpuset or in a job of Slurm."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

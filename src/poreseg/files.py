@@ -8,7 +8,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from poreseg.errors import PoresegError
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "poreseg"
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}-")  # before the name of a file that is being written
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (errno.EROFS, errno.ENAMETOOLONG)
 SAY_NO_ROOM = (
     "no space left",
     "write failed",
@@ -41,6 +42,8 @@ def whole(path: Path | str) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _refused(path, error) from None
+    if not os.access(path.parent, os.W_OK):
+        raise _refused(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     temporary = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
     try:
         yield temporary
@@ -51,14 +54,15 @@ def whole(path: Path | str) -> Iterator[Path]:
         told = str(error).lower()
         if getattr(error, "errno", None) in NO_ROOM or any(words in told for words in SAY_NO_ROOM):
             raise no_room(path) from None
-        if isinstance(error, OSError) and error.filename in (temporary, str(temporary)):
+        if isinstance(error, OSError) and error.errno in REFUSED:
             raise _refused(path, error) from None
         raise
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what could not be written cannot be removed
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
 
 
 def _refused(path: Path, error: OSError) -> PoresegError:

@@ -23,6 +23,7 @@ COLUMNS = (
     "data_bar_px",
 )
 TABLE = "samples.csv"
+TABLES = (".csv", ".txt", ".tsv", ".xls", ".xlsx", ".ods")
 USER_STUDY = Path("data/raw")  # where a study is looked for first
 HOW_TO_FILL = "put images into images/ and their labels, under the same names, into labels/"
 
@@ -117,7 +118,9 @@ def _tell_other_tables(folder: Path) -> None:
     """A table under nearly the right name would be overlooked: some systems hide endings, or do not tell capitals apart."""
     table = folder / TABLE
     for path in folder.iterdir():
-        if path.is_file() and path.name.casefold().startswith("sample") and not (table.exists() and path.samefile(table)):  # fmt: skip
+        name = path.name.casefold()
+        alike = name.split(".")[0] in ("sample", "samples") and name.endswith(TABLES)
+        if alike and not (table.exists() and path.samefile(table)):
             warn(f"{path}: not read; the table of a study is called {TABLE}, and is CSV")
 
 
@@ -138,18 +141,22 @@ def list_samples(
     found = match(by_stem, labels, named, folder)
     samples = [_sample(image, found.get(name, Labels()), row_of[name], table)
                for name, image in sorted(by_stem.items())]  # fmt: skip
-    _tell_alike(samples, table)
+    if dumb := [s.image.name for s in samples if row_of[s.name].get("split") == "test" and not s.labels]:  # fmt: skip
+        warn(
+            f"{table}: for test, but without a label, so that they judge nothing: {', '.join(dumb)}"
+        )
+    _tell_alike(samples, folder)
     return samples
 
 
-def _tell_alike(samples: Sequence[Sample], table: Path) -> None:
+def _tell_alike(samples: Sequence[Sample], folder: Path) -> None:
     """Specimens that differ by capitals alone are one, most likely, and would stand on both sides of a split."""
     spelled: dict[str, set[str]] = {}
     for sample in samples:
         spelled.setdefault(sample.specimen.casefold(), set()).add(sample.specimen)
     for names in spelled.values():
         if len(names) > 1:
-            warn(f"{table}: {' and '.join(sorted(names))} are taken for different specimens; if they are one, spell it alike")  # fmt: skip
+            warn(f"{folder}: {' and '.join(sorted(names))} are taken for different specimens; if they are one, say so in {TABLE}, spelled alike")  # fmt: skip
 
 
 def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
@@ -185,8 +192,6 @@ def _sample(image: Path, labels: Labels, row: dict[str, str], table: Path) -> Sa
         raise PoresegError(
             f"{table}: split of {image.name} is '{split}'; wanted train, test or empty"
         )
-    if split == "test" and not labels.files:
-        warn(f"{table}: {image.name} is for test and has no label: it judges nothing")
     plane = _counts("plane", row, image.name, table, 1)
     bar = _counts("data_bar_px", row, image.name, table, 0)
     return Sample(

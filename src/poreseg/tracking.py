@@ -1,7 +1,7 @@
 """MLflow records what happened; it drives nothing.
 
 `Tracker` and its null twin `Silent` have the same methods, so that training has no `if`.
-A tracker that fails says so once, is silent from then on, and lets the work go on.
+A tracker that fails says so and lets the work go on; one whose server is away says so once.
 """
 
 import os
@@ -55,15 +55,17 @@ class Silent:
 
 
 def _while_it_answers(method: Callable[..., None]) -> Callable[..., None]:
-    """A method of `Tracker` that does nothing once one has failed."""
+    """A method of `Tracker` whose failure is told, and which does nothing once the server is away."""
 
     @wraps(method)
     def record(self: "Tracker", *args: Any, **kwargs: Any) -> None:
-        if self.complete:
-            self.complete = False
-            with _harmless():
-                method(self, *args, **kwargs)
-                self.complete = True
+        if self.away:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self.complete, self.away = False, _is_away(error)
+            _tell(error)
 
     return record
 
@@ -72,7 +74,8 @@ class Tracker(Silent):
     """Records into one MLflow run. Make one with `tracked`."""
 
     def __init__(self, mlflow: Any, run_id: str) -> None:
-        self._mlflow, self.run_id, self.complete = mlflow, run_id, True
+        self._mlflow, self.run_id = mlflow, run_id
+        self.complete, self.away = True, False
 
     @_while_it_answers
     def claim(self, model: Path | str) -> None:
@@ -152,7 +155,20 @@ def _harmless() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever store or server is behind it
-        warn(f"MLflow did not record this ({type(error).__name__}: {error})")
+        _tell(error)
+
+
+def _tell(error: Exception) -> None:
+    warn(f"MLflow did not record this ({type(error).__name__}: {error})")
+
+
+def _is_away(error: BaseException | None) -> bool:
+    """Whether a server could not be reached, or did not answer in time: nor would it the next time."""
+    from requests.exceptions import ConnectionError, Timeout
+
+    while error is not None and not isinstance(error, ConnectionError | Timeout):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def track(

@@ -15,6 +15,8 @@ from poreseg.images.raster import new_raster, to_rasterio
 from poreseg.images.registry import open_image
 from poreseg.images.source import Choice, Source
 
+HIDDEN = "NaN, transparent or nodata"
+
 
 def ingest(
     image: Path | str,
@@ -61,12 +63,17 @@ def ingest(
         tags |= {"PIXEL_SIZE_UM": size, "PIXEL_SIZE_FROM": size_from} if size else {}
         tags |= {"FRAME": str(frame)} if frame else {}
         shape = (len(view.bands), source.height, source.width)
+        hidden = 0
         with new_raster(raster, shape, view.bands.dtype, crs=source.crs,
                         transform=source.transform, tags=tags) as target:  # fmt: skip
             for window, picture in source.strips():
                 bands, part = picture.bands, to_rasterio(window)
                 target.write(bands, window=part)
                 target.write_mask(frame.within(window, picture, source), window=part)
+                hidden += int(np.count_nonzero(~picture.valid))
+    if hidden:
+        share = 100 * hidden / (source.height * source.width)
+        warn(f"{image}: {share:.3g} % of it is {HIDDEN}, and taken as no specimen")
 
 
 def look(
@@ -93,8 +100,6 @@ def look(
         raise PoresegError(f"{source.path}: complex numbers; wanted integers or real numbers")
     if not view.valid.any():
         raise PoresegError(f"{source.path}: no valid pixel, all are nodata, transparent or NaN")
-    if hidden := np.mean(~view.valid):
-        warn(f"{source.path}: {100 * hidden:.2g} % of the image is NaN, transparent or nodata, and taken as no specimen")  # fmt: skip
     _check_range(view, source)
     if data_bar_px is not None and data_bar_px > source.height - view.step:  # a row of the overview
         raise PoresegError(f"{source.path}: data_bar_px {data_bar_px} is the whole image ({source.height} rows)")  # fmt: skip

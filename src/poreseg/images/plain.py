@@ -26,11 +26,13 @@ ARRAYS = (".npy",)
 def open_photo(path: Path, choice: Choice) -> Iterator[Source]:
     """A JPEG or WebP, upright and in gray or RGB."""
     with Image.open(path) as file:
-        if file.format not in ("JPEG", "MPO", "WEBP"):  # Pillow would read it, but all as 8 bits
-            raise PoresegError(f"{path}: is a {file.format}, and no photo; rename it by its format")
+        if file.mode[0] in "IF":  # no photo has these, and they would be cut to 8 bits
+            raise PoresegError(
+                f"{path}: is a {file.format} of more than 8 bits; rename it by its format"
+            )
         turn = file.getexif().get(ExifTags.Base.Orientation, 1)
         on_map = file.format == "JPEG" and turn == 1
-        if turn not in (0, 1):
+        if 2 <= turn <= 8:
             warn(f"{path}: turned or mirrored by its EXIF orientation ({turn}), as viewers and browsers show it; "
                  "a label that was drawn on what is stored would lie elsewhere")  # fmt: skip
         image = ImageOps.exif_transpose(file)

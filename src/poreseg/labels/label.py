@@ -210,7 +210,7 @@ def _check_place(regions: Sequence[Region], grid: Grid, path: Path) -> None:
             f"{path}: all regions lie outside the image: {span}. Export them in the image's "
             "own coordinates (map coordinates if it lies on a map, else pixels)"
         )
-    if outside.any():
+    if outside.any() and not grid.crs:  # of a map, an image may be a part
         warn(f"{path}: {outside.sum()} of {len(boxes)} regions lie outside the image ({span}); were they drawn on it at another size?")  # fmt: skip
 
 

@@ -82,21 +82,35 @@ def _guessed(picture: Picture, unknown: NDArray[np.bool_], path: Path, classes: 
     if not (painted := _painted_on(picture)).all():
         _one_colour(np.where(painted, colours, 0), path)
         return _painted(colours, painted)
-    if picture.palette and not _numbered(picture):
+    if picture.palette and not _numbered(picture, path):
         return _bright(_one_colour(np.broadcast_to(colours, (3, *picture.shape)), path), path)
     if picture.bands.shape[0] > 1:
         return _bright(_one_colour(colours, path), path)
     return _values(np.where(unknown, 0, picture.bands[0]), path, classes.value_255)
 
 
-def _numbered(picture: Picture) -> bool:
+def _numbered(picture: Picture, path: Path) -> bool:
     """Whether the values of a palette's one band count, and not their colours.
 
-    Where 1 is black and 0 is not, a picture was merely saved with few colours, unless 255 is there.
+    Where 0 is white and 1 black, a picture was merely saved with few colours, unless 255 is there.
+    So it may have been where 1 is black and 0 a colour, or the palette says nothing of 1.
+
+    Raises
+    ------
+    PoresegError
+        It could be either.
     """
     colours, values = picture.palette or {}, set(np.unique(picture.bands).tolist())
-    ground, first = (max(colours.get(value, (0,))[:3]) < BLACK for value in (0, 1))
-    return values <= {0, 1, 255} and not (first and not ground and 255 not in values)
+    ground, first = (colours.get(value, ())[:3] for value in (0, 1))
+    if values == {0, 1} and first and max(first) < BLACK <= max(ground) and ground != (255,) * 3:
+        shown = "#{:02x}{:02x}{:02x}".format(*ground)
+        raise PoresegError(
+            f"{path}: a mask of 0 and 1 whose palette shows 0 as {shown} and 1 as black; if {shown} is pore, name "
+            f'"{shown}" in rasterise.pore and "#000000" in .matrix in params.yaml, else save it without a palette'
+        )
+    return values <= {0, 1, 255} and not (
+        (ground, first) == ((255,) * 3, (0,) * 3) and 255 not in values
+    )
 
 
 def _listed(picture: Picture, path: Path, classes: Classes) -> Label | None:
@@ -206,7 +220,11 @@ def _bright(band: NDArray[Any], path: Path) -> Label:
 
 def _shaded(band: NDArray[Any]) -> bool:
     """Whether shades between 0 and the largest value fill areas, of 3 x 3 px of one shade and more."""
-    top, marked = float(band.max()), np.count_nonzero(band)
+    marked = np.count_nonzero(band)
+    bright, counts = np.unique(band[band > band.max() / 2], return_counts=True)
+    top = float(
+        bright[counts.argmax()]
+    )  # of the paint; JPEG and resampling go beyond it here and there
     between = (band > 0.05 * top) & (band < 0.95 * top)
     alike = ndimage.maximum_filter(band, 3) == ndimage.minimum_filter(band, 3)
     areas = ndimage.binary_dilation(alike & between, np.ones((3, 3)))
