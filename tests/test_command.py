@@ -105,6 +105,7 @@ def test_check_asks_whether_a_mask_is_inverted(study):
     [
         ("sheet.json", "sheet.json is no picture"),
         ("file/sheet.png", "file/sheet.png: cannot be written"),
+        (f"{'n' * 300}.png", "n.png: cannot be written (File name too long)"),
     ],
 )
 def test_check_says_where_no_picture_can_be_written(study, sheet, message):

@@ -10,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poreseg.errors import PoresegError, PoresegWarning
+from poreseg.labels.label import Classes, Grid
+from poreseg.labels.rasterise import read_label
+from poreseg.names import composed
 from poreseg.split import split_study
 from poreseg.study import Sample, read_study
 
@@ -275,6 +278,23 @@ def test_names_whose_accents_are_stored_apart_are_the_same(tmp_path):
     folder = make(tmp_path, [f"{apart}.tif"], [f"{whole}.png"], table)
     (found,) = read_study(folder)
     assert (found.name, found.specimen, found.labels[0].name) == (whole, "S1", f"{whole}.png")
+
+
+def test_a_shared_label_knows_an_image_whose_accents_are_stored_apart(tmp_path):
+    names = ["mo\u0308rtel.png", "m\u00f6rtel.tif"]  # by the stem alone they are one
+    folder = make(tmp_path, names[:1], [])
+    content = {
+        "images": [
+            {"id": n, "file_name": composed(name), "height": 9, "width": 9}
+            for n, name in enumerate(names)
+        ],
+        "categories": [{"id": 1, "name": "pore"}],
+        "annotations": [{"image_id": n, "category_id": 1, "bbox": [n, n, 3, 3]} for n in range(2)],
+    }
+    (folder / "labels" / "all.json").write_text(json.dumps(content))
+    (found,) = read_study(folder)
+    label = read_label(found.labels, Grid(9, 9, image=found.image.name), Classes())
+    assert label.values[:3, :3].all() and label.values.sum() == 9
 
 
 def test_images_of_a_shared_label_that_are_not_there_are_told(tmp_path):
