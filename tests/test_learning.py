@@ -289,23 +289,41 @@ def test_crops_are_balanced_towards_pores(specimen):
     assert share(0.0) < 0.95
 
 
-@pytest.mark.parametrize("shape", [(200, 240), (40, 300), (50, 50)])
-@pytest.mark.parametrize("corner", [(0, 0), (0, -1), (-1, 0), (-1, -1)])
-def test_what_lies_in_a_corner_is_learned_from(tmp_path, shape, corner):
+CORNERS = [(0, 0), (0, -1), (-1, 0), (-1, -1)]
+
+
+@pytest.mark.parametrize("shape", [(100, 120), (40, 100), (50, 50)])
+@pytest.mark.parametrize("corner", CORNERS)
+def test_what_lies_in_a_corner_of_a_small_image_is_in_the_crops(tmp_path, shape, corner):
+    supply = crops_of_a_corner(tmp_path, shape, corner)
+    shown = min(shape[0], 64) * min(shape[1], 64)
+    for index in range(10):
+        square = supply.source(np.random.default_rng(index))[1]
+        assert square.shape == (128, 128)
+        crop = square[32:-32, 32:-32]
+        assert (crop == 1).sum() == 1
+        assert (crop != 255).sum() == shown  # as much of the image as fits
+
+
+@pytest.mark.parametrize("shape", [(200, 240), (128, 300)])
+@pytest.mark.parametrize("corner", CORNERS)
+def test_what_lies_in_a_corner_of_a_large_image_is_in_the_squares(tmp_path, shape, corner):
+    supply = crops_of_a_corner(tmp_path, shape, corner)
+    for index in range(10):
+        square = supply.source(np.random.default_rng(index))[1]
+        assert (square == 1).sum() == 1
+        assert (square != 255).all()  # nothing beyond the image
+
+
+def crops_of_a_corner(tmp_path, shape, corner):
+    """Crops of 64 px, from squares of 128, of an image with one pore of one pixel."""
     label = np.zeros(shape, np.uint8)
     label[corner] = 1
     ingest_array(tmp_path / "r.tif", label)
     write_raster(tmp_path / "l.tif", label)
     tile("a", tmp_path / "l.tif", tmp_path / "t.csv", size=32)
     write_pipeline(tmp_path / "p.json", **PLAIN | {"scale": [0.5, 1]})  # sees twice as far around
-    supply, side = crops(tmp_path, pore_share=1.0), load_pipeline(tmp_path / "p.json").source_px
-    margin = (side - PLAIN["crop"]) // 2
-    shown = min(shape[0], 64) * min(shape[1], 64)
-    for index in range(10):
-        crop = supply.source(np.random.default_rng(index))[1][margin:-margin, margin:-margin]
-        assert crop.shape == (64, 64)
-        assert (crop == 1).sum() == 1
-        assert (crop != 255).sum() == shown  # as much of the image as fits
+    return crops(tmp_path, pore_share=1.0)
 
 
 def test_what_lies_beyond_the_border_is_mirrored_with_an_unknown_label(specimen):

@@ -30,9 +30,10 @@ class Crops(Dataset[Item]):
     """An endless supply of crops by index: the same index, the same crop.
 
     A crop is centred on a random pixel of a random tile, so that it does not sit on the
-    grid, and moves inward as far as it fits, so that the borders of an image are learned from
-    too. A share of the crops is drawn from tiles that hold pores; every image that has such
-    tiles has the same chance, however large it is.
+    grid, and moves inward so far that the square fits that it shrinks and turns in; in an
+    image smaller than that square, so far that the crop itself fits. A share of the crops is
+    drawn from tiles that hold pores; every image that has such tiles has the same chance,
+    however large it is.
 
     Parameters
     ----------
@@ -76,9 +77,8 @@ class Crops(Dataset[Item]):
         col = tile["col"] + int(draw.integers(tile["width"]))
         image, truth = (self._raster(of[tile["image"]]) for of in (self._rasters, self._labels))
         side, crop = self._pipeline.source_px, self._pipeline.crop_px
-        margin = (side - crop) // 2  # it may reach over the border, the crop within does not
-        return read_square(image, truth, _first(row, crop, image.height) - margin,
-                           _first(col, crop, image.width) - margin, side)  # fmt: skip
+        return read_square(image, truth, _first(row, side, crop, image.height),
+                           _first(col, side, crop, image.width), side)  # fmt: skip
 
     def bright(self) -> bool:
         """Whether pores are brighter than the matrix in most squares that hold both."""
@@ -150,14 +150,20 @@ def read_square(image: Raster, truth: Raster, row: int, col: int, side: int) -> 
     return pixels, np.pad(truth.band(part), around, constant_values=UNKNOWN)
 
 
-def _first(middle: int, crop: int, length: int) -> int:
-    """Where a crop around a pixel begins on a line: within it as far as it fits, or around all of it.
+def _first(middle: int, side: int, crop: int, length: int) -> int:
+    """Where a square around a pixel begins on a line: within it.
 
-    >>> [_first(middle, 4, 10) for middle in (0, 5, 9)], [_first(middle, 8, 5) for middle in (0, 2, 4)]
-    ([0, 3, 6], [-3, -2, 0])
+    Where the line is shorter, so that the crop in its middle is within it, or holds all of it: what is
+    next to the border is seldom in that crop otherwise, and of small images that is most.
+
+    >>> [_first(middle, 6, 4, 10) for middle in (0, 5, 9)]
+    [0, 2, 4]
+    >>> [_first(middle, 6, 4, 5) for middle in (0, 2, 4)], [_first(middle, 6, 4, 3) for middle in (0, 2)]
+    ([-1, -1, 0], [-2, -1])
     """
-    nearest, farthest = sorted((0, length - crop))
-    return min(max(middle - crop // 2, nearest), farthest)
+    fits = side if side <= length else crop
+    nearest, farthest = sorted((0, length - fits))
+    return min(max(middle - fits // 2, nearest), farthest) - (side - fits) // 2
 
 
 @lru_cache(maxsize=APART)
