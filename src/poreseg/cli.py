@@ -297,7 +297,7 @@ def _write_tables(out: Path) -> None:
 def _print_porosity(path: Path, images: Collection[str]) -> None:
     from poreseg.tables import read_table
 
-    table = _table("image", "porosity", "pores", "half of their area above", "")
+    table = _table("image", "porosity", "pores", "area-weighted median diameter", "")
     found = read_table(path)
     for _, row in found[found["image"].isin(images)].iterrows():
         unit = "um" if np.isfinite(row["pixel_size_um"]) else "px"
