@@ -141,9 +141,9 @@ def list_samples(
     found = match(by_stem, labels, named, folder)
     samples = [_sample(image, found.get(name, Labels()), row_of[name], table)
                for name, image in sorted(by_stem.items())]  # fmt: skip
-    if dumb := [s.image.name for s in samples if row_of[s.name].get("split") == "test" and not s.labels]:  # fmt: skip
+    if mute := [s.image.name for s in samples if row_of[s.name].get("split") == "test" and not s.labels]:  # fmt: skip
         warn(
-            f"{table}: for test, but without a label, so that they judge nothing: {', '.join(dumb)}"
+            f"{table}: for test, but without a label, so that they judge nothing: {', '.join(mute)}"
         )
     _tell_alike(samples, folder)
     return samples

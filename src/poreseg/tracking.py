@@ -164,7 +164,7 @@ def _tell(error: Exception) -> None:
 
 def _is_away(error: BaseException | None) -> bool:
     """Whether a server could not be reached, or did not answer in time: nor would it the next time."""
-    from requests.exceptions import ConnectionError, Timeout
+    from requests.exceptions import ConnectionError, Timeout  # with which MLflow asks
 
     while error is not None and not isinstance(error, ConnectionError | Timeout):
         error = error.__cause__ or error.__context__

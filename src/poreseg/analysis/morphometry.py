@@ -17,10 +17,10 @@ from poreseg.tables import read_table, write_table
 
 LENGTHS = ("equivalent_diameter", "perimeter", "major_axis", "minor_axis")
 SIZE_COLUMNS = ["from_px", "to_px", "pores", "area_fraction"]
-SEEN = {
+SEEN = {  # columns, and the tags of a mask with what they say then
     "strange": ("STRANGE", "true"),
     "inverted": ("POLARITY", "inverted"),
-}  # column, tag of a mask, its yes
+}
 PROPERTIES = {  # scikit-image's names and ours
     "label": "pore", "centroid-0": "row_px", "centroid-1": "col_px", "area": "area_px2",
     "equivalent_diameter_area": "equivalent_diameter_px", "perimeter_crofton": "perimeter_px",

@@ -222,9 +222,7 @@ def _shaded(band: NDArray[Any]) -> bool:
     """Whether shades between 0 and the largest value fill areas, of 3 x 3 px of one shade and more."""
     marked = np.count_nonzero(band)
     bright, counts = np.unique(band[band > band.max() / 2], return_counts=True)
-    top = float(
-        bright[counts.argmax()]
-    )  # of the paint; JPEG and resampling go beyond it here and there
+    top = float(bright[counts.argmax()])  # the paint's own; JPEG and resampling overshoot it
     between = (band > 0.05 * top) & (band < 0.95 * top)
     alike = ndimage.maximum_filter(band, 3) == ndimage.minimum_filter(band, 3)
     areas = ndimage.binary_dilation(alike & between, np.ones((3, 3)))
