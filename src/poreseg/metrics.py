@@ -73,6 +73,11 @@ class Counts:
         """Labelled share of pores among the known pixels."""
         return ratio(self.true_pore + self.missed_pore, self.known)
 
+    @property
+    def porosity_error(self) -> float | None:
+        """By how much the predicted share of pores is above the labelled one."""
+        return ratio(self.false_pore - self.missed_pore, self.known)
+
 
 def ratio(part: int, whole: int) -> float | None:
     """A ratio, or None where it is undefined: never 0 or 1 for an empty image."""
@@ -148,8 +153,8 @@ def interval(values: Sequence[float | None], specimens: Sequence[str]) -> list[f
 def summarise(counts: Sequence[Counts], specimens: Sequence[str]) -> dict[str, Any]:
     """The scores of a set of images: means over those whose label holds a pore, and pooled over all pixels."""
     ious = [c.iou for c in counts]
+    off = [c.porosity_error for c in counts]
     # of the images that IoU is the mean of, whatever the method finds: 0 where that is nothing
-    off = [c.porosity - c.label_porosity for c in counts if c.porosity is not None and c.label_porosity is not None]  # fmt: skip
     precisions = [c.precision or 0.0 for c in counts if c.label_porosity]
     bounds = interval(ious, specimens)
     pooled = sum(counts, Counts())
@@ -165,7 +170,7 @@ def summarise(counts: Sequence[Counts], specimens: Sequence[str]) -> dict[str, A
         "precision_pooled": pooled.precision,
         "recall_mean": mean([c.recall for c in counts]),
         "recall_pooled": pooled.recall,
-        "porosity_error_mean": mean([abs(distance) for distance in off]),
+        "porosity_error_mean": mean([abs(error) for error in off if error is not None]),
         "porosity_bias": mean(off),
         "images_without_iou": sum(iou is None for iou in ious),
     }

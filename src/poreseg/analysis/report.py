@@ -118,12 +118,10 @@ def _displaced(score: dict[str, Any]) -> Displaced | None:
 
 
 def _about(raster: Path | str, mask: Path | str) -> dict[str, Any]:
-    """What was found out: frame, pixel size in micrometres and where it is from; how it was seen."""
+    """What was found out: frame, pixel size in micrometres and where it is from."""
     with open_raster(raster) as image, open_raster(mask) as found:
         return {"frame": image.tags.get("FRAME"), "pixel_size_um": found.pixel_size_um,
-                "pixel_size_from": found.tags.get("PIXEL_SIZE_FROM"),
-                "inverted": found.tags.get("POLARITY") == "inverted",
-                "strange": found.tags.get("STRANGE") == "true"}  # fmt: skip
+                "pixel_size_from": found.tags.get("PIXEL_SIZE_FROM")}  # fmt: skip
 
 
 def _pictures(
