@@ -258,7 +258,8 @@ def test_a_tiff_under_the_name_of_a_photo_is_told(tmp_path):
 def test_what_the_file_hides_is_told(tmp_path):
     Image.fromarray(GRAY).save(tmp_path / "a.png", transparency=0)
     with pytest.warns(
-        PoresegWarning, match=f"{100 * (GRAY == 0).mean():.3g} % of it is NaN, transparent"
+        PoresegWarning,
+        match=rf"{(GRAY == 0).sum()} pixels \({100 * (GRAY == 0).mean():.3g} %\) are NaN, transparent",
     ):
         valid, _ = valid_after(tmp_path / "a.png", tmp_path)
     np.testing.assert_array_equal(valid, GRAY > 0)
@@ -305,7 +306,7 @@ def test_pixels_that_are_not_square_have_no_one_size(tmp_path):
         tmp_path / "a.ome.tif"
     )
     with pytest.warns(
-        PoresegWarning, match=r"a\.ome\.tif: pixels are 0\.25 by 0\.5 um by its OME-XML"
+        PoresegWarning, match=r"a\.ome\.tif: pixels are 0\.25 by 0\.5 um by its OME-XML, not square"
     ):
         assert sized(tmp_path / "a.ome.tif") == {}
 

@@ -99,7 +99,7 @@ def test_a_palette_becomes_its_colours(tmp_path):
 def test_nan_pixels_are_no_specimen_and_told(tmp_path):
     field = GRAY.astype(np.float32)
     field[3, 4] = np.nan
-    with pytest.warns(PoresegWarning, match=r"0\.05 % of it is NaN"):
+    with pytest.warns(PoresegWarning, match=r"1 pixels \(0\.05 %\) are NaN"):
         path = ingested(save(tmp_path / "a.tif", field), tmp_path)
     with open_raster(path) as raster:
         assert (~raster.valid()).sum() == 1

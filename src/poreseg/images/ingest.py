@@ -73,7 +73,7 @@ def ingest(
                 hidden += int(np.count_nonzero(~picture.valid))
     if hidden:
         share = 100 * hidden / (source.height * source.width)
-        warn(f"{image}: {share:.3g} % of it is {HIDDEN}, and taken as no specimen")
+        warn(f"{image}: {hidden} pixels ({share:.3g} %) are {HIDDEN}, and taken as no specimen")
 
 
 def look(
