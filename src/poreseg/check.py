@@ -66,8 +66,9 @@ def check_sample(sample: Sample, params: Params) -> Checked:
         values = label.values[:: view.step, :: view.step]
         known = on_specimen(values, view.valid, sample.image.name)
         known = known[known != UNKNOWN]
-        share = f"{np.mean(known == PORE):.1%}" if known.size else "unknown"
-        if known.size and not classes.sparse and MOSTLY < np.mean(known == PORE) < 1:
+        porosity = np.mean(known == PORE) if known.size else np.nan
+        share = f"{porosity:.1%}" if known.size else "unknown"
+        if not classes.sparse and MOSTLY < porosity < 1:
             warn(f"{sample.labels[0]}: {share} of it is pore ({label.understood}); is it inverted?")
         regions = ndimage.label(label.values == PORE, np.ones((3, 3)))[1]
         row += [_reader(sample), label.understood, str(regions), share]

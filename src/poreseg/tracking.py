@@ -1,7 +1,7 @@
 """MLflow records what happened; it drives nothing.
 
 `Tracker` and its null twin `Silent` have the same methods, so that training has no `if`.
-A tracker that fails says so and lets the work go on; one whose server is away says so once.
+A tracker that fails says so and lets the work go on; one whose server is away is asked no more, but to end its run.
 """
 
 import os

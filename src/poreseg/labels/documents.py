@@ -12,7 +12,7 @@ from defusedxml.ElementTree import fromstring
 from poreseg.errors import PoresegError, nearest
 from poreseg.labels.label import Grid
 from poreseg.labels.shapes import parsing
-from poreseg.names import composed, file_name, stem
+from poreseg.names import file_name, stem
 
 JSON = (".json", ".geojson")
 
@@ -57,11 +57,8 @@ def entry_of(entries: Sequence[tuple[str, Any]], grid: Grid, path: Path) -> Any:
     file of one image is taken whatever its name.
     """
     names = [file_name(name) for name, _ in entries]
-    found = [
-        entry
-        for name, (_, entry) in zip(names, entries, strict=True)
-        if name == composed(grid.image)
-    ]
+    image = file_name(grid.image)
+    found = [entry for name, (_, entry) in zip(names, entries, strict=True) if name == image]
     if not found:
         found = [e for n, (_, e) in zip(names, entries, strict=True) if stem(n) == stem(grid.image)]
     if len(found) > 1:

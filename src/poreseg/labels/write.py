@@ -62,7 +62,8 @@ def write_geojson(
 ) -> None:
     """Write GeoJSON of pores and unknown areas, in map coordinates where the image lies on a map.
 
-    `parts` of the image, each with its first row, are written one after the other.
+    `parts` of the image, each with its first row, are written one after the other. What makes them
+    annotations of a class in QuPath stands beside `class` (QuPath docs, "Exporting annotations").
     """
     head: dict[str, Any] = {"type": "FeatureCollection"}
     if grid.crs:  # the older member that QGIS and GDAL still read; RFC 7946 knows WGS 84 only
@@ -72,19 +73,11 @@ def write_geojson(
         comma = ""
         for top, values in parts:
             for name, shape in outlines(values, grid.transform @ Affine.translation(0, top)):
-                feature = {
-                    "type": "Feature",
-                    "properties": {"class": name, **_for_qupath(name)},
-                    "geometry": shape,
-                }
+                about = {"class": name, "objectType": "annotation", "classification": {"name": name}}  # QuPath's  # fmt: skip
+                feature = {"type": "Feature", "properties": about, "geometry": shape}
                 file.write(f"{comma}\n{json.dumps(feature)}")
                 comma = ","
         file.write("\n]}\n")
-
-
-def _for_qupath(name: str) -> dict[str, Any]:
-    """What makes a feature an annotation of a class there (QuPath docs, "Exporting annotations")."""
-    return {"objectType": "annotation", "classification": {"name": name}}
 
 
 def outlines(
