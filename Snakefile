@@ -350,10 +350,12 @@ rule measure_all:
     output:
         porosity=at("porosity.csv"),
         sizes=at("pore-sizes.csv"),
+        specimens=at("specimens.csv"),
     log:
         at("logs/measure_all.log"),
     params:
         names=plan.study.names,
+        samples=plan.specimens_and_roles,
     script:
         "workflow/scripts/measure_all.py"
 
@@ -371,6 +373,7 @@ rule report:
         calibration=at("calibration.csv"),
         worst=at("worst-tiles.png"),
         porosity=at("porosity.csv"),
+        specimens=at("specimens.csv"),
         sizes=at("pore-sizes.csv"),
         histories=plan.histories,
         cards=plan.cards,

@@ -31,6 +31,7 @@ from poreseg.analysis.morphometry import (
     describe,
     measure,
     measure_all,
+    measure_specimens,
     size_classes,
     weighted_median,
 )
@@ -38,6 +39,7 @@ from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
 from poreseg.prediction.segment import BLUE, find_pores, paint, segment
+from poreseg.tables import read_table
 
 
 def rasters(tmp_path, probability, **place):
@@ -229,6 +231,39 @@ def test_a_row_of_an_image_says_what_decides_whether_it_can_be_believed(tmp_path
     row = pd.read_csv(tmp_path / "p.csv").iloc[0]
     assert (row["threshold"], row["strange"], row["inverted"]) == (0.4, True, False)
     assert row["cut_area_fraction"] == pytest.approx(0.4)
+
+
+def test_porosity_of_a_specimen_is_that_of_all_its_images_together(tmp_path):
+    shown = {"a": (10, 4, 2.0), "b": (20, 30, 2.0), "c": (10, 0, None), "d": (10, 5, 1.0), "0010": (10, 20, 3.0)}  # fmt: skip
+    for name, (side, pores, size) in shown.items():
+        mask = np.zeros((side, side), np.uint8)
+        mask.flat[:pores] = 1
+        write_raster(tmp_path / f"{name}.tif", mask, tags={"PIXEL_SIZE_UM": size} if size else {})
+        measure(tmp_path / f"{name}.tif", tmp_path / f"{name}.csv", connectivity=2)
+    masks, tables = ([tmp_path / f"{name}{suffix}" for name in shown] for suffix in (".tif", ".csv"))  # fmt: skip
+    samples = [("core", "train"), ("core", "test"), ("core 2", None), ("core 2", "test"), ("0010", None)]  # fmt: skip
+    measure_all([*shown], masks, tables, tmp_path / "porosity.csv", tmp_path / "sizes.csv", samples=samples)  # fmt: skip
+    measure_specimens(tmp_path / "porosity.csv", tmp_path / "specimens.csv")
+    images = read_table(tmp_path / "porosity.csv")
+    assert images["role"].fillna("").tolist() == ["train", "test", "", "test", ""]
+    found = read_table(tmp_path / "specimens.csv").set_index("specimen")
+    assert found["images"].to_dict() == {"core": 2, "core 2": 2, "0010": 1}
+    assert found["pores"].to_dict() == {"core": 2, "core 2": 1, "0010": 1}
+    assert found["porosity"].to_dict() == pytest.approx({"core": 34 / 500, "core 2": 5 / 200, "0010": 0.2})  # fmt: skip
+    assert found["porosity_sd"]["core"] == pytest.approx(np.std([0.04, 0.075], ddof=1), rel=1e-5)
+    assert pd.isna(found["porosity_sd"]["0010"])
+
+
+def test_areas_of_a_specimen_are_compared_in_micrometres(tmp_path):
+    """One image of 100 um2 that is half pore, and one of 400 um2 without, of as many pixels."""
+    pd.DataFrame({
+        "image": ["a", "b"], "specimen": "s", "porosity": [0.5, 0.0], "pores": [1, 0], "strange": [True, False],
+        "pore_area_px2": [50, 0], "specimen_area_px2": [100, 100], "pixel_size_um": [1.0, 2.0],
+    }).to_csv(tmp_path / "porosity.csv", index=False)  # fmt: skip
+    measure_specimens(tmp_path / "porosity.csv", tmp_path / "specimens.csv")
+    (row,) = read_table(tmp_path / "specimens.csv").to_dict("records")
+    assert row["porosity"] == pytest.approx(50 / 500)
+    assert row["strange_images"] == 1
 
 
 def test_an_image_without_pores_has_porosity_0_and_no_diameter(tmp_path):

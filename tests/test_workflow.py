@@ -17,9 +17,11 @@ from conftest import ROOT, small_specimens
 from PIL import Image, ImageOps
 
 from poreseg.analysis.evaluate import evaluate
+from poreseg.analysis.morphometry import measure_specimens
 from poreseg.analysis.report import report
 from poreseg.drawn.study import draw_study
 from poreseg.errors import PoresegWarning
+from poreseg.tables import read_table
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +150,36 @@ def test_a_label_beside_its_image_is_told_of(results, tmp_path):
                  **wanted, split=scores[["image", "role"]].assign(fold=None).to_numpy(), specimens=scores["specimen"], min_area_px=4)  # fmt: skip
     told = pd.read_csv(tmp_path / "scores").set_index("image")
     assert told["fits_rows"].dropna().to_dict() == {"sem-4": -5}
-    report(of["rasters"], of["masks"], of["labels"], **wanted, worst=results / "worst-tiles.png", porosity=results / "porosity.csv",
-           sizes=results / "pore-sizes.csv", histories=[], cards=[], sheet=results / "augment/contact-sheet.png",
-           page=tmp_path / "page.html", study="tiny", image_px=200)  # fmt: skip
-    assert (tmp_path / "page.html").read_text().count("the label fits better 5 px up") == 1
+    page = page_of(results, tmp_path, of, **wanted)
+    assert page.count("the label fits better 5 px up") == 1
+
+
+def page_of(results, folder, of, **changed):
+    """The page of a build's images, with other results in place of some of its own."""
+    names = {
+        "metrics": "metrics.json", "scores": "scores.csv", "curve": "thresholds.csv", "calibration": "calibration.csv",
+        "porosity": "porosity.csv", "specimens": "specimens.csv", "sizes": "pore-sizes.csv",
+        "worst": "worst-tiles.png", "sheet": "augment/contact-sheet.png",
+    }  # fmt: skip
+    wanted = {key: results / name for key, name in names.items()} | changed
+    report(of["rasters"], of["masks"], of["labels"], **wanted, histories=[], cards=[],
+           page=folder / "page.html", study="tiny", image_px=200)  # fmt: skip
+    return (folder / "page.html").read_text()
+
+
+def test_a_specimen_of_several_images_has_its_porosity_in_the_page(results, tmp_path):
+    assert 'id="specimens"' not in (results / "report" / "index.html").read_text()
+    porosity = pd.read_csv(results / "porosity.csv")
+    assert porosity.set_index("image")["specimen"]["ct-1"] == "core-1"
+    assert porosity["specimen"].is_unique
+    first = porosity["image"].iloc[0]
+    one = porosity["specimen"].mask(porosity["image"].isin(["photo-2", first]), "a < b")
+    porosity.assign(specimen=one).to_csv(tmp_path / "porosity.csv")
+    measure_specimens(tmp_path / "porosity.csv", tmp_path / "specimens.csv")
+    of = {kind: [results / kind / "photo-2.tif"] for kind in ("masks", "labels", "rasters")}
+    page = page_of(results, tmp_path, of, specimens=tmp_path / "specimens.csv")
+    found = read_table(tmp_path / "specimens.csv").set_index("specimen").loc["a < b"]
+    assert f"<td>a &lt; b</td><td>2</td><td>{found['porosity']:.1%}</td>".replace("%", " %") in page
 
 
 def test_an_inverse_of_what_was_learned_from_is_seen_inverted_and_the_page_says_so(results):

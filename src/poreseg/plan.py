@@ -111,6 +111,11 @@ class Plan:
             return [self.at("model/all")]
         return [self.at(f"model/fold-{fold}") for fold in self.study.seen_by(image)]
 
+    @property
+    def specimens_and_roles(self) -> list[tuple[str, str | None]]:
+        """What each image shows and is for; those without a label are for nothing."""
+        return [(s.specimen, s.role if s.labels else None) for s in self.study.samples]
+
     def split_table(self, images: Sequence[str]) -> list[list[Any]]:
         """Image, role and held-out fold of labelled images."""
         return [[name, self.study[name].role, self.study[name].fold] for name in images]

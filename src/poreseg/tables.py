@@ -9,7 +9,8 @@ from poreseg.files import whole
 
 def read_table(path: Path | str) -> pd.DataFrame:
     """Read a table of ours; only an empty cell is undefined."""
-    return pd.read_csv(path, dtype={"image": str}, keep_default_na=False, na_values=[""])
+    names = {"image": str, "specimen": str}  # even 0001
+    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
 
 
 def write_table(path: Path | str, table: pd.DataFrame, digits: int = 9) -> None:

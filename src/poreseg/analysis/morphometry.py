@@ -91,11 +91,14 @@ def measure_all(
     tables: Sequence[Path | str],
     porosity: Path | str,
     sizes: Path | str,
+    *,
+    samples: Sequence[tuple[str, str | None]] | None = None,
 ) -> None:
     """Write porosity.csv, one row an image, and pore-sizes.csv, one row an image and size class.
 
     Porosity is the share of pore in the specimen's area. The area-weighted median
-    diameter halves the pore area: half of it is in larger pores.
+    diameter halves the pore area: half of it is in larger pores. `samples` are, where a study
+    says so, the specimen and the role of each image, None without a label.
     """
     rows, classes = [], []
     for name, mask, table in zip(names, masks, tables, strict=True):
@@ -122,11 +125,34 @@ def measure_all(
             value = row[f"{key}_px"]
             row[f"{key}_um"] = value * size if size and value is not None else None
         rows.append(row)
-        found = size_classes(pores)
-        um = {f"{edge}_um": found[f"{edge}_px"] * (size or np.nan) for edge in ("from", "to")}
-        classes.append(found.assign(image=name, **um))
-    write_table(porosity, pd.DataFrame(rows), digits=6)
+        own = size_classes(pores)
+        um = {f"{edge}_um": own[f"{edge}_px"] * (size or np.nan) for edge in ("from", "to")}
+        classes.append(own.assign(image=name, **um))
+    found = pd.DataFrame(rows)
+    if samples is not None:
+        for place, column in enumerate(("specimen", "role")):
+            found.insert(1 + place, column, [sample[place] for sample in samples])
+    write_table(porosity, found, digits=6)
     write_table(sizes, pd.concat(classes)[["image", *SIZE_COLUMNS, "from_um", "to_um"]], digits=6)
+
+
+def measure_specimens(porosity: Path | str, table: Path | str) -> None:
+    """Write specimens.csv, one row a specimen, of a porosity.csv that names them.
+
+    Its porosity is the pore area over the specimen's area of all its images together, which
+    for sections estimates that of the volume (Delesse); areas are in um2 where all their
+    pixel sizes are known, else in px2. The standard deviation is that between its images.
+    """
+    rows = []
+    for specimen, images in read_table(porosity).groupby("specimen", sort=False):
+        scale = images["pixel_size_um"] if images["pixel_size_um"].notna().all() else 1.0
+        pore, area = ((images[f"{kind}_area_px2"] * scale**2).sum() for kind in ("pore", "specimen"))  # fmt: skip
+        rows.append({
+            "specimen": specimen, "images": len(images), "porosity": pore / area if area else None,
+            "porosity_sd": images["porosity"].std(), "pores": images["pores"].sum(),
+            "strange_images": images["strange"].sum(),
+        })  # fmt: skip
+    write_table(table, pd.DataFrame(rows), digits=6)
 
 
 def size_classes(pores: pd.DataFrame) -> pd.DataFrame:

@@ -46,6 +46,7 @@ def report(
     calibration: Path | str,
     worst: Path | str,
     porosity: Path | str,
+    specimens: Path | str,
     sizes: Path | str,
     histories: Sequence[Path | str],
     cards: Sequence[Path | str],
@@ -61,7 +62,7 @@ def report(
     ----------
     rasters, masks
         Of all images, in one order; `labels` of those that have one, in any order.
-    metrics, scores, curve, calibration, worst, porosity, sizes, histories, cards, sheet
+    metrics, scores, curve, calibration, worst, porosity, specimens, sizes, histories, cards, sheet
         What evaluate, errors, measure, train and augment wrote.
     page
         HTML to write; pictures and figures are inside it.
@@ -90,10 +91,11 @@ def report(
     template = files("poreseg.analysis").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["figure"], environment.filters["percent"] = _figure, _percent
-    found = read_json(metrics)
+    found, shown = read_json(metrics), read_table(specimens).set_index("specimen")
     kinds = [("U-Net", found), *((METHODS[m], scored) for m, scored in found["baselines"].items())]
     html = environment.from_string(template).render(
         study=study, metrics=found, kinds=kinds, methods=METHODS, roles=ROLES, images=images,
+        specimens={name: _record(shown, name) for name in shown.index},
         cards=[read_json(card) for card in cards],
         learning=_svg(_learning_curves, histories), thresholds=_svg(_threshold_curve, curve),
         sizes=_svg(_size_curve, sizes), sheet=_embedded(Image.open(sheet), 1200),
@@ -215,11 +217,12 @@ def _reliability(axes: Any, path: Path | str) -> None:
 
 def _size_curve(axes: Any, path: Path | str) -> None:
     sizes = read_table(path)
+    unit = "um" if sizes["to_um"].notna().all() else "px"  # one that all images have
     for _, part in sizes.groupby("image"):
-        axes.plot(part["to_px"], part["area_fraction"].cumsum(),
+        axes.plot(part[f"to_{unit}"], part["area_fraction"].cumsum(),
                   color=f"#{BLUE[0]:02x}{BLUE[1]:02x}{BLUE[2]:02x}", alpha=0.35)  # fmt: skip
     axes.set(
-        xlabel="equivalent diameter, px",
+        xlabel=f"equivalent diameter, {'µm' if unit == 'um' else unit}",
         ylabel="share of pore area below",
         ylim=(0, 1.02),
         xscale="log",
