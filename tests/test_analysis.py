@@ -35,6 +35,7 @@ from poreseg.analysis.morphometry import (
     size_classes,
     weighted_median,
 )
+from poreseg.analysis.report import _size_curve, _svg
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window
@@ -286,6 +287,14 @@ def test_size_classes_hold_every_pore_once():
     assert found["area_fraction"].sum() == pytest.approx(1)
     tops = [size_classes(pores[:n])["to_px"].max() for n in (1, 2, 3)]
     assert tops == [2, 4, 4]  # none of them empty
+
+
+@pytest.mark.parametrize(("known", "unit"), [([5.0, 10.0], "µm"), ([5.0, None], "px")])
+def test_sizes_are_drawn_in_micrometres_where_all_images_have_them(tmp_path, known, unit):
+    sizes = {"image": ["a", "b"], "to_px": [2, 4], "to_um": known, "area_fraction": 1.0}
+    pd.DataFrame(sizes).to_csv(tmp_path / "sizes.csv", index=False)
+    drawn = _svg(_size_curve, tmp_path / "sizes.csv")
+    assert f"equivalent diameter, {unit}" in drawn
 
 
 def test_half_of_the_area_is_in_larger_pores():

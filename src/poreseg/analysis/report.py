@@ -221,10 +221,6 @@ def _size_curve(axes: Any, path: Path | str) -> None:
     for _, part in sizes.groupby("image"):
         axes.plot(part[f"to_{unit}"], part["area_fraction"].cumsum(),
                   color=f"#{BLUE[0]:02x}{BLUE[1]:02x}{BLUE[2]:02x}", alpha=0.35)  # fmt: skip
-    axes.set(
-        xlabel=f"equivalent diameter, {'µm' if unit == 'um' else unit}",
-        ylabel="share of pore area below",
-        ylim=(0, 1.02),
-        xscale="log",
-    )
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(xlabel=f"equivalent diameter, {'µm' if unit == 'um' else unit}", ylabel="share of pore area below", ylim=(0, 1.02))  # fmt: skip
