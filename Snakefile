@@ -306,6 +306,7 @@ rule evaluate:
         split=plan.split_table(plan.study.labelled),
         specimens=[plan.study[image].specimen for image in plan.study.labelled],
         min_area_px=plan.params.segment.min_area_px,
+        connectivity=plan.params.measure.connectivity,
     script:
         "workflow/scripts/evaluate.py"
 

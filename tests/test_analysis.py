@@ -33,9 +33,9 @@ from poreseg.analysis.morphometry import (
     measure_all,
     measure_specimens,
     size_classes,
-    weighted_median,
 )
 from poreseg.analysis.report import _size_curve, _svg
+from poreseg.analysis.shapes import weighted_median
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window

@@ -9,7 +9,7 @@ from poreseg.analysis.evaluate import (
     count_probabilities,
     threshold_curve,
 )  # fmt: skip
-from poreseg.analysis.shapes import boundary_iou, object_f1
+from poreseg.analysis.shapes import boundary_iou, median_diameter, object_f1
 from poreseg.images.raster import write_raster
 from poreseg.metrics import Counts, count, interval, mean, summarise
 
@@ -163,6 +163,18 @@ def test_a_pore_cut_by_the_border_or_the_unknown_has_no_outline_there():
     wider = label.copy()
     wider[:, 10:] = 255
     assert boundary_iou(np.ones((20, 20), bool), wider) is None
+
+
+def test_median_diameter_by_hand():
+    """Pores of 1, 4 and 9 px: half of the area is in the largest; two of 4 px touch at a corner."""
+    pore = np.zeros((9, 12), bool)
+    pore[0, 0] = pore[2:4, 0:2] = pore[0:3, 4:7] = True
+    assert median_diameter(pore, 1, 2) == pytest.approx(np.sqrt(4 * 9 / np.pi))
+    pore[0:3, 4:7] = False
+    pore[4:6, 2:4] = True
+    assert median_diameter(pore, 1, 2) == pytest.approx(np.sqrt(4 * 8 / np.pi))
+    assert median_diameter(pore, 1, 1) == pytest.approx(np.sqrt(4 * 4 / np.pi))
+    assert median_diameter(pore, 9, 2) is None
 
 
 def test_object_f1_by_hand():

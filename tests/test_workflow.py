@@ -114,6 +114,17 @@ def test_scores_are_those_of_the_masks_on_disk(project, results):
     assert scores.loc["sem-4", "iou"] == pytest.approx((pore & label).sum() / (pore | label).sum())
 
 
+def test_sizes_of_a_whole_label_are_those_of_the_table_of_pores(results):
+    """An image that is labelled to its borders has the diameter that porosity.csv says."""
+    scores, porosity = (pd.read_csv(results / f"{name}.csv").set_index("image") for name in ("scores", "porosity"))  # fmt: skip
+    diameter = porosity["area_weighted_median_diameter_px"]["sem-4"]
+    assert scores["diameter_px"]["sem-4"] == pytest.approx(diameter, rel=1e-5)
+    size = porosity["pixel_size_um"]["sem-4"]
+    assert scores["label_diameter_px"]["sem-4"] > 2.2
+    label = f"in the label {scores['label_diameter_px']['sem-4'] * size:.1f} µm)"
+    assert label in (results / "report" / "index.html").read_text()
+
+
 def test_the_fallback_encoder_is_told_in_terminal_and_page(project, results):
     assert "warning: ImageNet weights of resnet34 cannot be had here" in project.printed
     assert "Another encoder than asked for" in (results / "report" / "index.html").read_text()
@@ -147,7 +158,7 @@ def test_a_label_beside_its_image_is_told_of(results, tmp_path):
     wanted = {key: tmp_path / key for key in ("metrics", "scores", "curve", "calibration")}
     with pytest.warns(PoresegWarning, match="sem-4: its label fits better 5 px up"):
         evaluate(of["masks"], of["probabilities"], of["labels"], results / "baselines.csv", results / "encoder/encoder.json",
-                 **wanted, split=scores[["image", "role"]].assign(fold=None).to_numpy(), specimens=scores["specimen"], min_area_px=4)  # fmt: skip
+                 **wanted, split=scores[["image", "role"]].assign(fold=None).to_numpy(), specimens=scores["specimen"], min_area_px=4, connectivity=2)  # fmt: skip
     told = pd.read_csv(tmp_path / "scores").set_index("image")
     assert told["fits_rows"].dropna().to_dict() == {"sem-4": -5}
     page = page_of(results, tmp_path, of, **wanted)

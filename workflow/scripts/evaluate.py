@@ -10,4 +10,5 @@ with told_in_one_line(snakemake.log[0]):
         split=snakemake.params.split,
         specimens=snakemake.params.specimens,
         min_area_px=snakemake.params.min_area_px,
+        connectivity=snakemake.params.connectivity,
     )

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from poreseg.analysis.baselines import read_baselines
 from poreseg.analysis.displaced import displaced
-from poreseg.analysis.shapes import boundary_iou, object_f1
-from poreseg.classes import PORE
+from poreseg.analysis.shapes import boundary_iou, median_diameter, object_f1
+from poreseg.classes import PORE, UNKNOWN
 from poreseg.errors import warn
 from poreseg.files import read_json, write_json
 from poreseg.images.raster import open_raster
@@ -38,6 +38,7 @@ def evaluate(
     split: Sequence[Sequence[Any]],
     specimens: Sequence[str],
     min_area_px: int,
+    connectivity: int,
 ) -> None:
     """Score every labelled image and sum up by role.
 
@@ -63,7 +64,9 @@ def evaluate(
     specimens
         Which one each of these images shows.
     min_area_px
-        Smaller specks are no pores for segment, and none in the label where pores are counted.
+        Smaller specks are no pores for segment, and none in the label where single pores matter.
+    connectivity
+        Of the pores whose sizes are compared, as measure has it.
     """
     roles = [role for _, role, _ in split]
     found, rows = [], []
@@ -72,6 +75,8 @@ def evaluate(
             pore, known = predicted.band() == PORE, truth.band()
         found.append(count(pore, known))
         shapes = {"boundary_iou": boundary_iou(pore, known), "object_f1": object_f1(pore, known, min_area_px)}  # fmt: skip
+        for kind, here in (("", pore & (known != UNKNOWN)), ("label_", known == PORE)):
+            shapes[f"{kind}diameter_px"] = median_diameter(here, min_area_px, connectivity)
         rows.append(
             _row(name, specimen, role, found[-1]) | shapes | _place(name, pore, known, found[-1])
         )

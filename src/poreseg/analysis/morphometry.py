@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from skimage.measure import label as label_regions
 from skimage.measure import regionprops_table
 
+from poreseg.analysis.shapes import weighted_median
 from poreseg.classes import PORE, UNKNOWN
 from poreseg.images.raster import Raster, open_raster
 from poreseg.prediction.pores import whole_pores
@@ -169,16 +170,3 @@ def size_classes(pores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         dict(zip(SIZE_COLUMNS, (edges[:-1], edges[1:], count, weight), strict=True))
     )
-
-
-def weighted_median(values: pd.Series, weights: pd.Series) -> float | None:
-    """The value at which half of the weight is reached; None for no values.
-
-    >>> weighted_median(pd.Series([1, 5, 3]), pd.Series([1, 10, 2]))
-    5.0
-    """
-    if values.empty:
-        return None
-    order = values.sort_values().index
-    reached = weights[order].cumsum() >= weights.sum() / 2
-    return float(values[order][reached].iloc[0])
