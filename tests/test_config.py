@@ -81,6 +81,17 @@ def test_a_wrong_param_is_named_with_the_nearest_known_one(section, key, value, 
     assert "\n" not in str(error.value)
 
 
+def test_numbers_may_come_as_text_as_the_command_line_gives_them():
+    content = params()
+    content["measure"]["connectivity"] = "1"
+    content["segment"]["threshold"] = "0.3"
+    read = check_params(content)
+    assert (read.measure.connectivity, read.segment.threshold) == (1, 0.3)
+    content["measure"]["connectivity"] = 3
+    with pytest.raises(PoresegError, match=r"measure\.connectivity is 3"):
+        check_params(content)
+
+
 def test_a_file_of_weights_that_is_not_there_is_told(tmp_path):
     content = params()
     content["encoder"]["file"] = "nowhere.pth"
@@ -173,15 +184,18 @@ def test_results_of_a_build_that_did_not_end_are_removed_with_their_images(tmp_p
     gone, *kept = first.study.names
     for name in first.study.names:
         raster = results / "rasters" / f"{name}.tif"
-        raster.parent.mkdir(exist_ok=True)
-        raster.touch()
+        log = results / "logs" / "predict" / f"{name}.log"
+        for path in (raster, log):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
     for path in study.rglob(f"{gone}.*"):
         path.unlink()
     (study / "samples.csv").unlink()
     second = Plan(content)
     begin(second)
     assert prune(second) == [gone]
-    assert sorted(path.stem for path in (results / "rasters").iterdir()) == sorted(kept)
+    for folder in ("rasters", "logs/predict"):
+        assert sorted(path.stem for path in (results / folder).iterdir()) == sorted(kept)
 
 
 def test_results_of_a_label_that_is_gone_are_removed_and_its_image_stays(tmp_path, study):

@@ -17,6 +17,8 @@ PER_IMAGE = {  # folders under results/ that hold one file per image
     "overlays": ".png", "errors": ".png", "polygons": ".geojson", "pores": ".csv",
 }  # fmt: skip
 
+LOGGED = ("ingest", "rasterise", "tile", "predict", "segment", "measure")  # a file per image
+
 
 def begin(plan: Plan) -> None:
     """Note whose results a build is going to write, for the one that is to remove them.
@@ -50,6 +52,9 @@ def prune(plan: Plan) -> list[str]:
     for folder, suffix in PER_IMAGE.items():
         for name in known.keys() - of_some.get(folder, study.names):
             Path(plan.at(f"{folder}/{name}{suffix}")).unlink(missing_ok=True)
+    for name in known.keys() - study.names:
+        for verb in LOGGED:
+            Path(plan.at(f"logs/{verb}/{name}.log")).unlink(missing_ok=True)
     for folder, suffix in (("model", ""), ("history", ".csv")):
         wanted = {name + suffix for name in plan.models}
         for path in Path(plan.at(folder)).glob("*"):

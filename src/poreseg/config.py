@@ -134,7 +134,9 @@ class Baseline(Section):
 
 
 class Measure(Section):
-    connectivity: Literal[1, 2]
+    connectivity: Annotated[
+        int, Field(ge=1, le=2)
+    ]  # a literal would not take the command line's text
 
 
 class Report(Section):
