@@ -96,14 +96,21 @@ def test_a_palette_becomes_its_colours(tmp_path):
         assert raster.count == 3
 
 
-def test_nan_pixels_are_no_specimen_and_told(tmp_path):
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # of numbers too large for what is done
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_pixels_are_no_specimen_and_told(tmp_path, value):
     field = GRAY.astype(np.float32)
-    field[3, 4] = np.nan
+    field[3, 4] = value
     with pytest.warns(PoresegWarning, match=r"1 pixels \(0\.05 %\) are NaN"):
         path = ingested(save(tmp_path / "a.tif", field), tmp_path)
     with open_raster(path) as raster:
         assert (~raster.valid()).sum() == 1
         assert raster.rgb8().max() == 255
+
+
+def test_a_folder_in_place_of_an_image_is_told(tmp_path):
+    with pytest.raises(PoresegError, match=r"a folder; name its images, all of them as .*\*"):
+        ingested(tmp_path, tmp_path)
 
 
 def test_georeference_and_pixel_size_are_kept(tmp_path):

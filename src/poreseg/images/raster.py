@@ -54,7 +54,8 @@ def new_raster(
         "driver": "GTiff", "count": count, "height": height, "width": width,
         "dtype": dtype, "crs": crs, "transform": transform, "nodata": nodata,
         "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate",
-        "predictor": 3 if is_float else 2, "zlevel": 1 if is_float else 6,  # floats hardly shrink
+        # floats hardly shrink, and tifffile alone cannot undo their predictor
+        "predictor": 1 if is_float else 2, "zlevel": 1 if is_float else 6,
         "bigtiff": "IF_SAFER", "interleave": "pixel",
     }  # fmt: skip
     with whole(path) as temporary:
@@ -195,7 +196,8 @@ def to_rgb8(bands: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
 def _to_uint8(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     wide = values.dtype.itemsize > 2 and values.dtype != np.float32  # large numbers, of near levels
-    values = np.nan_to_num(values.astype(np.float64 if wide else np.float32))
+    values = values.astype(np.float64 if wide else np.float32)
+    values = np.nan_to_num(values, posinf=0, neginf=0)  # which show no specimen
     scaled = (values - low) * (255 / (high - low))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 

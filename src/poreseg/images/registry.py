@@ -30,6 +30,8 @@ def open_image(path: Path | str, choice: Choice = Choice()) -> Iterator[Source]:
         Later errors of reading its windows are `PoresegError` as well.
     """
     path = Path(path)
+    if path.is_dir():
+        raise PoresegError(f"{path}: a folder; name its images, all of them as {path / '*'}")
     opener = OPENERS.get(path.suffix.lower())
     if opener is None:
         raise PoresegError(f"{path}: no image format that is read ({' '.join(SUFFIXES)})")
