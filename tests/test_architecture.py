@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from poreseg.build import PER_IMAGE
+from poreseg.build import LOGGED, PER_IMAGE
 from poreseg.plan import sources
 
 FLOW = [  # a module may import only what stands before it
@@ -17,7 +17,7 @@ FLOW = [  # a module may import only what stands before it
     "images.registry", "images.around", "images.frame", "images.ingest", "images.tiles", "labels.label",
     "labels.shapes", "labels.documents", "labels.geojson", "labels.labelme", "labels.coco",
     "labels.via", "labels.labelstudio", "labels.cvat", "labels.roi", "labels.vector", "labels.mask",
-    "labels.registry", "labels.rasterise", "labels.match", "labels.write", "study", "split", "check", "metrics", "lineage",
+    "labels.registry", "labels.rasterise", "labels.match", "labels.write", "labels.convert", "study", "split", "check", "metrics", "lineage",
     "tracking", "drawn.fields", "drawn.anything", "drawn.modalities", "drawn.study", "learning.encoder", "learning.pipeline", "learning.dataset",
     "learning.augment", "learning.losses", "learning.card", "learning.moments", "learning.model", "learning.speed", "learning.sliding", "learning.looks", "learning.calibrate", "learning.loop",
     "learning.pretrain", "learning.train",
@@ -83,6 +83,8 @@ def test_what_a_build_removes_of_an_image_is_what_the_rules_write_of_one():
     """Else masks of an image that is gone would stay among those of the study."""
     written = re.findall(r"at\(\"(\w+)/{image}(\.\w+)\"", (ROOT / "Snakefile").read_text())
     assert dict(written) == PER_IMAGE
+    logged = re.findall(r"at\(\"logs/(\w+)/{image}\.log\"", (ROOT / "Snakefile").read_text())
+    assert tuple(logged) == LOGGED
 
 
 def test_modules_are_small():

@@ -163,6 +163,23 @@ def test_convert_writes_a_label_that_reads_the_same(study, tmp_path, to, name):
                                   read_label([label], grid, Classes()).values)  # fmt: skip
 
 
+def test_convert_writes_nothing_that_would_be_read_otherwise(study, tmp_path):
+    """0 and 255 are pores to most; not in this study."""
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings["rasterise"]["value_255"] = "unknown"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    label, image = (
+        study / "labels" / "section-1.geojson",
+        next((study / "images").glob("section-1.*")),
+    )
+    out = tmp_path / "a.png"
+    arguments = ("convert", label, "--image", image, "--to", "mask", "--params", tmp_path / "params.yaml")  # fmt: skip
+    told = poreseg(*arguments, "-o", out, status=1)
+    assert f"{out}: not written" in told and "255 unknown, no pore" in told
+    assert not out.exists()
+    poreseg(*arguments, "-o", tmp_path / "a.tif")
+
+
 def test_convert_takes_the_plane_of_a_stack(tmp_path):
     formats.tiff(np.arange(3 * 24 * 32, dtype=np.uint16).reshape(3, 24, 32), photometric="minisblack")(tmp_path / "a.tif")  # fmt: skip
     rois = formats.roi_polygons()[:2]

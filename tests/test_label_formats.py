@@ -369,9 +369,13 @@ def test_what_a_label_of_several_images_says_of_one_is_its_own(tmp_path, suffix,
 
 @settings(max_examples=40)
 @given(
-    seed=st.integers(0, 10**6), share=st.floats(0.05, 0.95), form=st.sampled_from([*FORMS, "tiff"])
+    seed=st.integers(0, 10**6),
+    share=st.floats(0.05, 0.95),
+    form=st.sampled_from([*FORMS, "tiff"]),
+    sparse=st.booleans(),
 )
-def test_any_label_survives_the_way_to_a_format_and_back(tmp_path_factory, seed, share, form):
+def test_any_label_survives_the_way_to_a_format_and_back(tmp_path_factory, seed, share, form, sparse):  # fmt: skip
+    """Where what is not marked is unknown as well, but in a PNG, whose 0 it would be."""
     random = np.random.default_rng(seed)
     values = random.choice(
         [0, 1, 255], (17, 23), p=[(1 - share) * 0.8, share, (1 - share) * 0.2]
@@ -380,8 +384,26 @@ def test_any_label_survives_the_way_to_a_format_and_back(tmp_path_factory, seed,
     suffix = {"mask": ".png", "tiff": ".tif", "geojson": ".geojson"}.get(form, ".json")
     path = tmp_path_factory.mktemp("round") / f"a{suffix}"
     grid = Grid(17, 23, image="a.png")
-    write_label(path, values, grid, "mask" if form == "tiff" else form)
-    np.testing.assert_array_equal(read(path, grid), values)
+    classes = Classes(sparse=sparse and form != "mask")
+    write_label(path, values, grid, "mask" if form == "tiff" else form, ground=classes.ground)
+    np.testing.assert_array_equal(read(path, grid, classes), values)
+
+
+@pytest.mark.parametrize("form", ["tiff", "geojson", "labelme", "coco"])
+def test_what_poreseg_wrote_means_the_same_whatever_the_classes_are_called(tmp_path, form):
+    """In a study of class masks, say, where 1 is matrix and 2 pore."""
+    values = np.zeros((24, 32), np.uint8)
+    values[2:9, 3:20], values[12:15, 4:9] = 1, 255
+    path = tmp_path / {"tiff": "a.tif", "geojson": "a.geojson"}.get(form, "a.json")
+    write_label(path, values, GRID, "mask" if form == "tiff" else form)
+    numbered = Classes(pore=[2], matrix=[1], unknown=[3], value_255="pore")
+    np.testing.assert_array_equal(read(path, classes=numbered), values)
+
+
+def test_a_class_called_pore_is_none_where_the_study_says_so():
+    assert Classes(pore=[2]).meaning("Pore") == 1
+    assert Classes(pore=["void"], matrix=["pore"]).meaning("Pore") == 0
+    assert Classes(pore=["void"]).meaning("porosity") is None
 
 
 def test_a_label_survives_the_way_to_a_map_and_back(tmp_path):

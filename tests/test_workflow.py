@@ -261,6 +261,32 @@ def test_the_command_predicts_like_the_pipeline(project, results, tmp_path):
         assert mask.tags()["PARAMS_HASH"] == ",".join(hashes)
 
 
+def test_predictions_do_not_mix_with_what_a_build_or_another_image_gave(project, results, tmp_path):
+    """A build would not know of them, nor do its masks again."""
+    image, table = project.folder / "data/raw/images/ct-1.tif", results / "porosity.csv"
+    before = table.read_bytes()
+    refused = project.run("poreseg", "predict", str(image), "-m", "results/model/all", "-o", "results", status=1)  # fmt: skip
+    assert "results holds the results of a build" in refused
+    assert table.read_bytes() == before
+    other = tmp_path / "other" / image.name
+    other.parent.mkdir()
+    tifffile.imwrite(other, tifffile.imread(image)[::-1])
+    out = str(tmp_path / "out")
+    for path in (image, image, other):
+        told = project.run("poreseg", "predict", str(path), "-m", "results/model/all", "-o", out,
+                           status=int(path == other))  # fmt: skip
+    assert "is of another image of that name" in told
+    with rasterio.open(tmp_path / "out/masks/ct-1.tif") as mask, rasterio.open(results / "masks/ct-1.tif") as same:  # fmt: skip
+        np.testing.assert_array_equal(mask.read(), same.read())
+
+
+def test_what_comes_out_can_be_read_without_what_reads_all(results):
+    """Of tifffile's codecs, only those that it has itself."""
+    for folder in ("masks", "probabilities"):
+        with rasterio.open(results / folder / "ct-1.tif") as raster:
+            np.testing.assert_array_equal(tifffile.imread(raster.name), raster.read(1))
+
+
 def test_one_bad_image_does_not_stop_the_command(project, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"bad")
     out = project.run(

@@ -1,6 +1,5 @@
 """The poreseg command: what a user does around a build, or without one."""
 
-import os
 import shlex
 import sys
 import warnings
@@ -87,6 +86,7 @@ def predict(
     """Find the pores in images that the model has not seen: mask, overlay in blue, porosity."""
     from poreseg.analysis.morphometry import measure
     from poreseg.images.ingest import ingest
+    from poreseg.plan import recorded
     from poreseg.prediction.engine import load
     from poreseg.prediction.predict import predict_with
     from poreseg.prediction.segment import segment
@@ -97,6 +97,8 @@ def predict(
         given["segment"]["threshold"] = threshold
         settings = check_params(given, "--threshold")
     names = unique(images, "images")
+    if recorded(out):
+        raise PoresegError(f"{out} holds the results of a build, which others would mix with; name another folder")  # fmt: skip
     models = [load(folder, processors()) for folder in model]  # a wrong one ends it at once
     stretches = {(m.card["low_percentile"], m.card["high_percentile"]) for m in models}
     if len(stretches) > 1:
@@ -114,6 +116,9 @@ def predict(
                 )
             except PoresegError as error:  # the other images are still done
                 failed[name] = str(error)
+                continue
+            if mask.is_file() and not _of_one_image(mask, raster):
+                failed[name] = f"{image}: {mask} is of another image of that name; rename this one, or name another folder"  # fmt: skip
                 continue
             predict_with(models, raster, probabilities, **settings.predict.model_dump())
             segment(probabilities, raster, mask, out / "overlays" / f"{name}.png",
@@ -198,22 +203,17 @@ def convert(
     params: ParamsFile = None,
 ) -> None:
     """Write a label in another format: the way back into the labelling tool."""
-    from poreseg.images.registry import open_image
-    from poreseg.images.source import Choice
-    from poreseg.labels.label import Classes, Grid
-    from poreseg.labels.rasterise import read_label
-    from poreseg.labels.write import FORMS, write_label
+    from poreseg.labels import convert as conversion
+    from poreseg.labels.label import Classes
+    from poreseg.labels.write import FORMS
 
     if to not in FORMS:
         raise PoresegError(f"--to {to}{nearest(to, FORMS)}; wanted {', '.join(FORMS)}")
     if out.resolve() in {path.resolve() for path in (*label, image)}:
         raise PoresegError(f"{out} is read from; name another file")
-    settings = read_params(params or _default_params())
-    with open_image(image, Choice(plane=plane)) as source:
-        grid = Grid.of(source, image.name, plane)
-    found = read_label(label, grid, Classes(**settings.rasterise.model_dump()))
-    write_label(out, found.values, grid, to, os.path.relpath(image, out.parent))
-    _say(f"{label[0]} ({found.understood}) is in {out}")
+    classes = Classes(**read_params(params or _default_params()).rasterise.model_dump())
+    understood = conversion.convert(label, image, to, out, plane, classes)
+    _say(f"{label[0]} ({understood}) is in {out}")
 
 
 @app.command()
@@ -292,6 +292,14 @@ def _write_tables(out: Path) -> None:
     kept = [name for name in tables if masks[name].is_file()]
     measure_all(kept, [masks[name] for name in kept], [tables[name] for name in kept],
                 out / "porosity.csv", out / "pore-sizes.csv")  # fmt: skip
+
+
+def _of_one_image(mask: Path, raster: Path) -> bool:
+    """Whether a mask is of the very file that a raster is made from."""
+    from poreseg.images.raster import open_raster
+
+    with open_raster(mask) as before, open_raster(raster) as now:
+        return before.tags.get("SOURCE_SHA256") == now.tags["SOURCE_SHA256"]
 
 
 def _print_porosity(path: Path, images: Collection[str]) -> None:

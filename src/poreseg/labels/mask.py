@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import label as connected
 
-from poreseg.classes import PORE, UNKNOWN
+from poreseg.classes import OURS, PORE, UNKNOWN
 from poreseg.errors import PoresegError
+from poreseg.images.gdal import TIFFS
+from poreseg.images.raster import open_raster
 from poreseg.images.registry import SUFFIXES, load_picture
 from poreseg.images.source import Picture
 from poreseg.labels.label import Classes, Grid, Label, counted
@@ -39,7 +41,8 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     `classes`); of 0, 1 and 255, 255 is unknown; where each value is one connected region,
     or nearly so with many values, all are pores (instances). Colours, or shades between 0 and the
     largest value: bright is pore, if shades are edges. With transparency, what is painted is pore. Nodata is unknown, but for a nodata of
-    0, which is how many programs write the ground of a mask.
+    0, which is how many programs write the ground of a mask. A mask that poreseg wrote as TIFF says
+    itself what it means, whatever the study's own classes are called.
 
     Raises
     ------
@@ -47,6 +50,8 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
         The mask is of another size, or its values could mean anything.
     """
     picture = load_picture(path, grid.shape, grid.plane)
+    if _is_ours(path):
+        classes = Classes(value_255="unknown")
     unknown = ~picture.valid & (picture.alpha is None)
     label = _listed(picture, path, classes)
     if label is None:
@@ -57,6 +62,13 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     values = label.values.copy()
     values[unknown] = UNKNOWN
     return Label(values, label.understood)
+
+
+def _is_ours(path: Path) -> bool:
+    if path.suffix.lower() not in TIFFS:
+        return False
+    with open_raster(path) as raster:
+        return OURS.items() <= raster.tags.items()
 
 
 def marked(path: Path, grid: Grid) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio.features import rasterize, shapes
 
-from poreseg.classes import PORE, UNKNOWN
+from poreseg.classes import MATRIX, OURS, PORE, UNKNOWN
 from poreseg.errors import PoresegError
 from poreseg.files import whole, write_json
 from poreseg.images.raster import write_raster
@@ -19,11 +19,16 @@ from poreseg.labels.label import Grid
 
 FORMS = {"mask": (".png", ".tif", ".tiff"), "geojson": (".geojson", ".json"),
          "labelme": (".json",), "coco": (".json",)}  # fmt: skip
-NAMES = {PORE: "pore", UNKNOWN: "unknown"}
+NAMES = {PORE: "pore", UNKNOWN: "unknown", MATRIX: "matrix"}
 
 
 def write_label(
-    path: Path, values: NDArray[np.uint8], grid: Grid, form: str, image: str | None = None
+    path: Path,
+    values: NDArray[np.uint8],
+    grid: Grid,
+    form: str,
+    image: str | None = None,
+    ground: int = MATRIX,
 ) -> None:
     """Write a label.
 
@@ -39,28 +44,33 @@ def write_label(
         A key of `FORMS`.
     image
         Where LabelMe finds the image, seen from `path`'s folder; else `grid.image`.
+    ground
+        The value that is not outlined: what is not marked means it, see `Classes.ground`.
     """
     if path.suffix.lower() not in FORMS[form]:
         raise PoresegError(f"{path}: a label as {form} ends in {' or '.join(FORMS[form])}")
     if form == "geojson":
-        write_geojson(path, [(0, values)], grid)
+        write_geojson(path, [(0, values)], grid, ground)
     elif form == "labelme":
-        write_json(path, _labelme(values, grid, image or grid.image))
+        write_json(path, _labelme(values, grid, image or grid.image, ground))
     elif form == "coco":
-        write_json(path, _coco(values, grid))
+        write_json(path, _coco(values, grid, ground))
     elif path.suffix.lower() == ".png":
         if not (values == PORE).any() and (values == UNKNOWN).any():
             raise PoresegError(f"{path}: a mask of 0 and 255 alone would read as pores; write .tif")
         with whole(path) as temporary:
             Image.fromarray(_mask(values)).save(temporary)
     else:
-        write_raster(path, values, nodata=UNKNOWN, crs=grid.crs, transform=grid.transform)
+        write_raster(path, values, nodata=UNKNOWN, crs=grid.crs, transform=grid.transform, tags=OURS)  # fmt: skip
 
 
 def write_geojson(
-    path: Path | str, parts: Iterable[tuple[int, NDArray[np.uint8]]], grid: Grid
+    path: Path | str,
+    parts: Iterable[tuple[int, NDArray[np.uint8]]],
+    grid: Grid,
+    ground: int = MATRIX,
 ) -> None:
-    """Write GeoJSON of pores and unknown areas, in map coordinates where the image lies on a map.
+    """Write GeoJSON of all areas but the ground, in map coordinates where the image lies on a map.
 
     `parts` of the image, each with its first row, are written one after the other. What makes them
     annotations of a class in QuPath stands beside `class` (QuPath docs, "Exporting annotations").
@@ -72,7 +82,7 @@ def write_geojson(
         file.write(json.dumps(head)[:-1] + ', "features": [')
         comma = ""
         for top, values in parts:
-            for name, shape in outlines(values, grid.transform @ Affine.translation(0, top)):
+            for name, shape in outlines(values, ground, grid.transform @ Affine.translation(0, top)):  # fmt: skip
                 about = {"class": name, "objectType": "annotation", "classification": {"name": name}}  # QuPath's  # fmt: skip
                 feature = {"type": "Feature", "properties": about, "geometry": shape}
                 file.write(f"{comma}\n{json.dumps(feature)}")
@@ -81,14 +91,15 @@ def write_geojson(
 
 
 def outlines(
-    values: NDArray[np.uint8], place: Affine | None = None
+    values: NDArray[np.uint8], ground: int = MATRIX, place: Affine | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Class and polygon of each connected area, along its pixels' borders.
+    """Class and polygon of each connected area but the ground, along its pixels' borders.
 
     Pixels that touch only at a corner are two outlines: joined, they would cross themselves.
     """
-    marked = (values == PORE) | (values == UNKNOWN)
-    found = shapes(values, mask=marked, connectivity=4, transform=place or Affine.identity())
+    found = shapes(
+        values, mask=values != ground, connectivity=4, transform=place or Affine.identity()
+    )
     for geometry, value in found:
         yield NAMES[int(value)], geometry
 
@@ -98,14 +109,14 @@ def _mask(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return values if (values == UNKNOWN).any() else values * np.uint8(255)
 
 
-def _labelme(values: NDArray[np.uint8], grid: Grid, image: str) -> dict[str, Any]:
-    """LabelMe has no holes: a hole is a later shape of class matrix, an island in it later still.
+def _labelme(values: NDArray[np.uint8], grid: Grid, image: str, ground: int) -> dict[str, Any]:
+    """LabelMe has no holes: a hole is a later shape of the ground's class, an island in it later still.
 
     Rings are written from the largest to the smallest, which nests them rightly.
     """
     rings = [
-        (ring, not hole, "matrix" if hole else name)
-        for name, geometry in outlines(values)
+        (ring, not hole, NAMES[ground] if hole else name)
+        for name, geometry in outlines(values, ground)
         for hole, ring in enumerate(geometry["coordinates"])
     ]
     rings.sort(key=lambda item: (-_area(item[0]), item[1]))  # what fills a hole after the hole
@@ -118,11 +129,11 @@ def _labelme(values: NDArray[np.uint8], grid: Grid, image: str) -> dict[str, Any
     }  # fmt: skip
 
 
-def _coco(values: NDArray[np.uint8], grid: Grid) -> dict[str, Any]:
+def _coco(values: NDArray[np.uint8], grid: Grid, ground: int) -> dict[str, Any]:
     """COCO knows no holes either: areas with holes are run-length masks."""
     ids = {name: number for number, name in enumerate(NAMES.values(), start=1)}
     annotations = []
-    for number, (name, geometry) in enumerate(outlines(values), start=1):
+    for number, (name, geometry) in enumerate(outlines(values, ground), start=1):
         rings = geometry["coordinates"]
         x, y = np.array(rings[0]).T
         box = [x.min(), y.min(), x.max() - x.min(), y.max() - y.min()]

@@ -66,7 +66,7 @@ def predict_with(
 
     `out` is a GeoTIFF of float32 in 0..1 on the raster's grid, NaN where there is no
     specimen; with `spread`, a second band is the standard deviation over models and views.
-    Its tags carry the models' lineage and threshold (the usual one where the raster is strange
+    Its tags carry the image's digest, the models' lineage and threshold (the usual one where the raster is strange
     to them, since theirs was fitted to other materials), and whether they saw the raster as it is
     or inverted (POLARITY: `polarity` is "keep", "invert" or "auto"), and whether it looks like
     no image of training (STRANGE), see `how_seen`; and how far its own colours had their say
@@ -85,6 +85,7 @@ def predict_with(
     tags["POLARITY"] = "inverted" if seen.inverse else "as it is"
     tags["STRANGE"] = str(seen.strange).lower()
     with open_raster(raster) as source:
+        tags["SOURCE_SHA256"] = source.tags.get("SOURCE_SHA256", "")
         about = {"shape": (1 + spread, source.height, source.width), "crs": source.crs,
                  "transform": source.transform, "tags": tags}  # fmt: skip
     bar = tqdm(desc=name, unit="px", unit_scale=True, mininterval=2)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.morphology import remove_small_objects
 
-from poreseg.classes import MATRIX, PORE, UNKNOWN
+from poreseg.classes import MATRIX, OURS, PORE, UNKNOWN
 from poreseg.images import scale
 from poreseg.images.raster import Raster, new_png, new_raster, open_raster, to_rasterio
 from poreseg.images.windows import Window
@@ -55,7 +55,7 @@ def segment(
     """
     with open_raster(probabilities) as source, open_raster(raster) as image:
         level = threshold if threshold is not None else float(source.tags["THRESHOLD"])
-        tags = {**source.tags, "THRESHOLD": level}
+        tags = {**source.tags, **OURS, "THRESHOLD": level}
         tags.pop("AREA_OR_POINT", None)
         written = (
             {image.tags["PIXEL_SIZE_FROM"]: image.pixel_size_um} if image.pixel_size_um else {}

@@ -1,0 +1,54 @@
+"""Convert: a label in another format, which reads as it did."""
+
+import os
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from poreseg.errors import PoresegError, PoresegWarning
+from poreseg.files import whole
+from poreseg.images.registry import open_image
+from poreseg.images.source import Choice
+from poreseg.labels.label import Classes, Grid, Label
+from poreseg.labels.rasterise import read_label
+from poreseg.labels.write import write_label
+
+
+def convert(
+    labels: Sequence[Path], image: Path, form: str, out: Path, plane: int | None, classes: Classes
+) -> str:
+    """Write a label in a form of `FORMS`, and say how it was understood.
+
+    Raises
+    ------
+    PoresegError
+        It cannot be read, or what would be written means something else by `classes`: 255 in a
+        mask, say, where they call it unknown.
+    """
+    with open_image(image, Choice(plane=plane)) as source:
+        grid = Grid.of(source, image.name, plane)
+    label = read_label(labels, grid, classes)
+    with TemporaryDirectory() as scratch:
+        trial = Path(scratch) / out.name
+        write_label(trial, label.values, grid, form, os.path.relpath(image, out.parent), classes.ground)  # fmt: skip
+        if (wrong := _misread(label, trial, grid, classes)) is not None:
+            raise PoresegError(
+                f"{out}: not written, for by rasterise in params.yaml it would not be read as it is ({wrong}); "
+                "a mask in a .tif says itself what its values mean"
+            )
+        with whole(out) as temporary:
+            shutil.copyfile(trial, temporary)
+    return label.understood
+
+
+def _misread(label: Label, path: Path, grid: Grid, classes: Classes) -> str | None:
+    """How a file is understood that is not read as the label; None where it is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PoresegWarning)  # told of what the label was read from
+        try:
+            found = read_label([path], grid, classes)
+        except PoresegError as error:
+            return str(error).removeprefix(f"{path}: ")
+    return None if (found.values == label.values).all() else found.understood
