@@ -400,6 +400,14 @@ def test_what_poreseg_wrote_means_the_same_whatever_the_classes_are_called(tmp_p
     np.testing.assert_array_equal(read(path, classes=numbered), values)
 
 
+def test_a_mask_of_ours_that_was_painted_in_is_what_the_study_says(tmp_path):
+    values = np.zeros((24, 32), np.uint8)
+    values[2:9, 3:20], values[12:15, 4:9] = 1, 2
+    write_label(tmp_path / "a.tif", values, GRID, "mask")
+    found = read(tmp_path / "a.tif", classes=Classes(pore=[2], matrix=[1]))
+    np.testing.assert_array_equal(found, values == 2)
+
+
 def test_a_class_called_pore_is_none_where_the_study_says_so():
     assert Classes(pore=[2]).meaning("Pore") == 1
     assert Classes(pore=["void"], matrix=["pore"]).meaning("Pore") == 0

@@ -21,6 +21,7 @@ from poreseg.analysis.morphometry import measure_specimens
 from poreseg.analysis.report import report
 from poreseg.drawn.study import draw_study
 from poreseg.errors import PoresegWarning
+from poreseg.images.scale import digits
 from poreseg.tables import read_table
 
 
@@ -121,7 +122,7 @@ def test_sizes_of_a_whole_label_are_those_of_the_table_of_pores(results):
     assert scores["diameter_px"]["sem-4"] == pytest.approx(diameter, rel=1e-5)
     size = porosity["pixel_size_um"]["sem-4"]
     assert scores["label_diameter_px"]["sem-4"] > 2.2
-    label = f"in the label {scores['label_diameter_px']['sem-4'] * size:.1f} µm)"
+    label = f"in the label {digits(scores['label_diameter_px']['sem-4'] * size)} µm)"
     assert label in (results / "report" / "index.html").read_text()
 
 

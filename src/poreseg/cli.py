@@ -17,7 +17,7 @@ from rich.table import Table
 from poreseg.config import check_params, read_params
 from poreseg.devices import processors
 from poreseg.errors import PoresegError, PoresegWarning, nearest, told_in_one_line
-from poreseg.images.scale import micrometres
+from poreseg.images.scale import digits, micrometres
 from poreseg.names import unique
 from poreseg.split import split_study
 from poreseg.study import USER_STUDY, read_study
@@ -280,7 +280,7 @@ def _table(first: str, *columns: str) -> Table:
 
 
 def _length(value: float, unit: str) -> str:
-    return f"{value:.1f} {unit}" if np.isfinite(value) else "none"
+    return f"{digits(value)} {unit}" if np.isfinite(value) else "none"
 
 
 def _write_tables(out: Path) -> None:

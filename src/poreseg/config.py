@@ -134,9 +134,7 @@ class Baseline(Section):
 
 
 class Measure(Section):
-    connectivity: Annotated[
-        int, Field(ge=1, le=2)
-    ]  # a literal would not take the command line's text
+    connectivity: Annotated[int, Field(ge=1, le=2)]  # a literal would not take text for it
 
 
 class Report(Section):

@@ -21,6 +21,7 @@ from poreseg.analysis.evaluate import ROLES
 from poreseg.classes import PORE
 from poreseg.files import read_json, write_text
 from poreseg.images.raster import open_raster
+from poreseg.images.scale import digits
 from poreseg.metrics import METHODS
 from poreseg.names import by_name
 from poreseg.prediction.segment import BLUE, paint
@@ -90,7 +91,7 @@ def report(
     images.sort(key=lambda image: (ORDER.index(image["role"]), image["name"]))
     template = files("poreseg.analysis").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["figure"], environment.filters["percent"] = _figure, _percent
+    environment.filters |= {"figure": _figure, "percent": _percent, "digits": digits}
     found, shown = read_json(metrics), read_table(specimens).set_index("specimen")
     kinds = [("U-Net", found), *((METHODS[m], scored) for m, scored in found["baselines"].items())]
     html = environment.from_string(template).render(

@@ -170,6 +170,15 @@ def resolution(size_um: float) -> dict[str, Any]:
     return {"TIFFTAG_XRESOLUTION": per_cm, "TIFFTAG_YRESOLUTION": per_cm, "TIFFTAG_RESOLUTIONUNIT": 3}  # fmt: skip
 
 
+def digits(size: float) -> str:
+    """A size to three digits, as people read them: sections are measured in hundreds of um, mudrocks in hundredths.
+
+    >>> [digits(size) for size in (0.01234, 1.5, 245.31, 999.7, 12345.6)]
+    ['0.0123', '1.5', '245', '1000', '12346']
+    """
+    return f"{size:.3g}" if size < 999.5 else f"{size:.0f}"
+
+
 def _square(source: str, x: float | None, y: float | None, name: str) -> dict[str, float]:
     """A scale where pixels are square; pores measured in others would be wrong, so it is told."""
     if x is None:

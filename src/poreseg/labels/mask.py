@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import label as connected
 
-from poreseg.classes import OURS, PORE, UNKNOWN
+from poreseg.classes import MATRIX, OURS, PORE, UNKNOWN
 from poreseg.errors import PoresegError
 from poreseg.images.gdal import TIFFS
 from poreseg.images.raster import open_raster
@@ -50,7 +50,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
         The mask is of another size, or its values could mean anything.
     """
     picture = load_picture(path, grid.shape, grid.plane)
-    if _is_ours(path):
+    if _is_ours(picture, path):
         classes = Classes(value_255="unknown")
     unknown = ~picture.valid & (picture.alpha is None)
     label = _listed(picture, path, classes)
@@ -64,8 +64,10 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     return Label(values, label.understood)
 
 
-def _is_ours(path: Path) -> bool:
-    if path.suffix.lower() not in TIFFS:
+def _is_ours(picture: Picture, path: Path) -> bool:
+    """Whether poreseg wrote a mask, and nobody has painted other values into it since."""
+    values = set(np.unique(picture.bands).tolist())
+    if path.suffix.lower() not in TIFFS or not values <= {MATRIX, PORE, UNKNOWN}:
         return False
     with open_raster(path) as raster:
         return OURS.items() <= raster.tags.items()
