@@ -260,7 +260,7 @@ rule predict:
         probabilities=at("probabilities/{image}.tif"),
     log:
         at("logs/predict/{image}.log"),
-    threads: max(1, workflow.cores // min(4, len(plan.study.names)))
+    threads: max(1, workflow.cores // min(max(4, len(gpus())), len(plan.study.names)))
     resources:
         gpu_percent=gpu_percent(),
     params:

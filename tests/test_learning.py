@@ -608,6 +608,19 @@ def test_an_overflow_in_fp16_skips_a_step_and_training_goes_on(tmp_path, monkeyp
     assert torch.equal(network.segmentation_head[0].weight, before)  # and no step was taken
 
 
+def test_a_training_that_moves_to_another_device_steps_as_is_fast_there(tmp_path):
+    network = build_network("resnet18")
+    recipe = loop.Recipe(steps=3, minutes=9, batch=2, learning_rate=1e-3, encoder_rate=1, weight_decay=0, warmup=0,
+                         ema=0, validate_every=3, patience=9, precision="32-true", workers=0)  # fmt: skip
+    for there, here in (("cuda", "cpu"), ("cpu", "cuda")):
+        left, went_on = (loop._optimizer(network, recipe, torch.device(d)) for d in (there, here))
+        fused = [group["fused"] for group in went_on.param_groups]
+        assert fused != [group["fused"] for group in left.param_groups]
+        loop._save(tmp_path / "last.ckpt", {"optimizer": left}, loop._Progress({}, step=2))
+        assert loop._resumed(tmp_path / "last.ckpt", {"optimizer": went_on}).step == 2
+        assert [group["fused"] for group in went_on.param_groups] == fused
+
+
 def test_a_refit_of_no_length_gives_the_calibrated_model_back(trained, specimen):
     trained("chosen", Dies(at=-1))
     start = specimen / "chosen" / "model" / "model.safetensors"

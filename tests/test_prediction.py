@@ -27,7 +27,13 @@ from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window, grid
 from poreseg.learning.card import GRAPH, THRESHOLD
 from poreseg.learning.looks import look_of, looks_of
-from poreseg.learning.model import Model, build_network, load_model, save_model
+from poreseg.learning.model import (
+    Model,
+    build_network,
+    device_of_choice,
+    load_model,
+    save_model,
+)
 from poreseg.prediction import polarity, refine
 from poreseg.prediction.engine import Graph, load
 from poreseg.prediction.likeness import Likeness, likeness, unlike
@@ -646,7 +652,7 @@ def test_gpus_are_those_that_cuda_may_see(monkeypatch):
     assert gpus() == ["2", "GPU-5ebe9f43"]
     monkeypatch.setenv(VISIBLE, "0,-1,2")  # CUDA stops at the first that is none
     assert gpus() == ["0"]
-    for none in ("", "-1"):
+    for none in ("", "-1", "NoDevFiles"):
         monkeypatch.setenv(VISIBLE, none)
         assert gpus() == []
 
@@ -671,6 +677,32 @@ def test_each_gpu_has_one_job(monkeypatch, visible, percent):
     assert gpu_percent() == percent
 
 
+def test_an_apple_gpu_has_one_job_too(monkeypatch):
+    monkeypatch.setenv(VISIBLE, "")
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert gpu_percent() == 100
+
+
+def test_numbers_of_gpus_are_those_of_a_slurm_job(monkeypatch, tmp_path):
+    """Two jobs on one node have a GPU 0 each, and both are another; an identity is one everywhere."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for gpu, free in (("0", True), ("GPU-1", False)):
+        monkeypatch.setenv(VISIBLE, gpu)
+        monkeypatch.setenv("SLURM_JOB_ID", "7")
+        with own_gpu():
+            monkeypatch.setenv("SLURM_JOB_ID", "8")
+            with own_gpu() as own:
+                assert own == free
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU that works")
+def test_a_gpu_that_cannot_be_used_is_told_and_the_processor_computes(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.warns(PoresegWarning, match="the GPU cannot be used .*; the processor computes"):
+        assert device_of_choice() == torch.device("cpu")
+
+
 def test_processes_keep_their_gpu_to_themselves(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     code = """
@@ -685,7 +717,8 @@ with own_gpu() as own:
         job = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                text=True, env=os.environ | {VISIBLE: "0,1"})  # fmt: skip
         jobs.append((job, job.stdout.readline().split()))
-    assert [told for _, told in jobs] == [["True", "0"], ["True", "1"], ["False", "0,1"]]
+    shared = "01"[jobs[2][0].pid % 2]
+    assert [told for _, told in jobs] == [["True", "0"], ["True", "1"], ["False", shared]]
     for job, _ in jobs:
         job.communicate()
     monkeypatch.setenv(VISIBLE, "0,1")

@@ -1,19 +1,22 @@
-"""The processor and the NVIDIA GPUs of this machine, without a library that takes seconds to load."""
+"""The processor and the GPUs of this machine, without a library that takes seconds to load."""
 
 import ctypes
 import getpass
 import os
 import platform
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+GPU = re.compile(r"\d+|(GPU|MIG)-.+")  # a number, or an identity
 MALLOC = (  # names in glibc's malloc.h, and bytes
     (-3, 2**30),  # M_MMAP_THRESHOLD: larger blocks go back when freed; before 2.36 refused
     (-1, 2**31 - 1),  # M_TRIM_THRESHOLD: what may stay free at the end of the heap
@@ -42,10 +45,13 @@ def processors() -> int:
 
 
 def gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES may say, one entry a GPU; where it is set, what it says."""
+    """What CUDA_VISIBLE_DEVICES may say, one entry an NVIDIA GPU; where it is set, what it says.
+
+    CUDA stops at the first entry that is none: -1, or Slurm's NoDevFiles.
+    """
     if VISIBLE in os.environ:
         told = [name.strip() for name in os.environ[VISIBLE].split(",")]
-        return told[: next((i for i, name in enumerate(told) if name in ("", "-1")), len(told))]
+        return list(takewhile(GPU.fullmatch, told))
     return list(_installed())
 
 
@@ -62,20 +68,29 @@ def _installed() -> tuple[str, ...]:
 
 def gpu_percent() -> int:
     """What one job takes of all GPUs together, so that each has one job; 0 without a GPU."""
-    found = gpus()
-    return 100 // len(found) if found else 0
+    number = len(gpus()) or int(has_apple_gpu())
+    return 100 // number if number else 0
+
+
+def has_apple_gpu() -> bool:
+    """Whether this machine has the one GPU of Apple's own processors."""
+    return platform.system() == "Darwin" and platform.machine() == "arm64"
 
 
 @contextmanager
 def own_gpu() -> Iterator[bool]:
     """Keep a GPU to this process, and let CUDA see no other; False where there is none free.
 
-    Call it before CUDA is first used: it reads the variable once.
+    Then, beside another build, one of them is shared. Call it before CUDA is first used: it
+    reads the variable once.
     """
     user = getattr(os, "getuid", getpass.getuser)()  # a container's user may have no name
+    found = gpus()
     with ExitStack() as held:
-        for gpu in gpus():
-            lock = FileLock(Path(tempfile.gettempdir()) / f"poreseg-{user}-{gpu}.lock")
+        for gpu in found:
+            # a number is one within its job: Slurm counts each job's GPUs from 0
+            job = os.environ.get("SLURM_JOB_ID", "") if gpu.isdigit() else ""
+            lock = FileLock(Path(tempfile.gettempdir()) / f"poreseg-{user}-{job}-{gpu}.lock")
             try:
                 held.enter_context(lock.acquire(timeout=0))
             except Timeout:
@@ -83,4 +98,6 @@ def own_gpu() -> Iterator[bool]:
             os.environ[VISIBLE] = gpu
             yield True
             return
+        if found:
+            os.environ[VISIBLE] = found[os.getpid() % len(found)]  # not the first for all
         yield False

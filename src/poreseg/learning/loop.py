@@ -1,5 +1,6 @@
 """The optimisation loop: a network, crops to learn from, and a judge of what it has learned."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -198,6 +199,7 @@ def _fabric(precision: str) -> tuple[Fabric, str]:
     chosen = precision_of(device) if precision == "auto" else precision
     if device == "cpu" and chosen == "16-mixed":
         chosen = "bf16-mixed"  # what Fabric takes there in its place
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its advice is for programmers
     alone = LightningEnvironment()  # else the tasks of a Slurm job would be taken for its processes
     fabric = Fabric(accelerator=device, devices=1, precision=chosen, plugins=[alone])  # type: ignore[arg-type]
     fabric.launch()
@@ -222,6 +224,9 @@ def _resumed(path: Path, parts: Mapping[str, Any]) -> _Progress | None:
     if not path.is_file():
         return None
     saved = torch.load(path, map_location="cpu", weights_only=True)  # parts know their own device
+    groups = zip(saved["optimizer"]["param_groups"], parts["optimizer"].param_groups, strict=True)
+    for group, own in groups:
+        group["fused"] = own["fused"]  # what is fast on this device, not on that one
     for key, part in parts.items():
         part.load_state_dict(saved[key])
     return _Progress(**saved["progress"])

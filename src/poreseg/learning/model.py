@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from poreseg.devices import VISIBLE
 from poreseg.errors import PoresegError, warn
 from poreseg.files import whole, write_json
 from poreseg.learning.card import CARD, GRAPH, LOOKS, read_card, read_looks
@@ -137,9 +138,20 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 
 def device_of_choice() -> torch.device:
-    """The fastest device of this machine."""
+    """The fastest device of this machine that computes.
+
+    A GPU may be there, and its driver too old, or torch not made for it (docs/prediction.md): then
+    the processor computes, and it is told.
+    """
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        try:
+            (torch.ones(1, device="cuda") + 1).item()  # torch finds out only when it computes
+            return torch.device("cuda")
+        except (RuntimeError, AssertionError) as error:
+            why = str(error).partition("\n")[0]
+            warn(
+                f"the GPU cannot be used ({why}); the processor computes, with all its cores where {VISIBLE} is set to nothing"
+            )
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

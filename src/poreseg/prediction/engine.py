@@ -1,6 +1,5 @@
 """What computes a model: torch on a GPU, OpenVINO on a processor."""
 
-import platform
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from poreseg.devices import gpus
+from poreseg.devices import gpus, has_apple_gpu
 from poreseg.errors import PoresegError
 from poreseg.learning.card import GRAPH, read_card, read_looks
 from poreseg.learning.sliding import Predictor
@@ -67,17 +66,13 @@ def load(folder: Path | str, threads: int) -> Predictor:
         The folder is no model folder.
     """
     has_graph = (Path(folder) / GRAPH).is_file()
-    if gpus() or _has_apple_gpu() or not has_graph:
+    if gpus() or has_apple_gpu() or not has_graph:
         import torch  # takes seconds, and only a GPU needs it
 
         from poreseg.learning.model import device_of_choice, load_model
 
-        device = device_of_choice()  # a GPU may be there and torch not made for it
+        device = device_of_choice()
         if device.type != "cpu" or not has_graph:
             torch.set_num_threads(threads)
             return load_model(folder, device)
     return Graph(folder, threads)
-
-
-def _has_apple_gpu() -> bool:
-    return platform.system() == "Darwin" and platform.machine() == "arm64"
