@@ -4,6 +4,7 @@
 A tracker that fails says so and lets the work go on; one whose server is away is asked no more, but to end its run.
 """
 
+import logging
 import os
 import platform
 import re
@@ -107,8 +108,10 @@ class Tracker(Silent):
 
     @_while_it_answers
     def model(self, network: Any, example: Any) -> None:
+        logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)  # warns of what is chosen here
         self._mlflow.pytorch.log_model(
             network, name="model", input_example=example,
+            serialization_format="pickle",  # a traced one takes pictures of the example's size alone
             pip_requirements=["torch", "segmentation-models-pytorch==0.6.*"],
         )  # fmt: skip
 
