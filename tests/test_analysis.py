@@ -293,8 +293,17 @@ def test_size_classes_hold_every_pore_once():
 def test_sizes_are_drawn_in_micrometres_where_all_images_have_them(tmp_path, known, unit):
     sizes = {"image": ["a", "b"], "to_px": [2, 4], "to_um": known, "area_fraction": 1.0}
     pd.DataFrame(sizes).to_csv(tmp_path / "sizes.csv", index=False)
-    drawn = _svg(_size_curve, tmp_path / "sizes.csv")
-    assert f"equivalent diameter, {unit}" in drawn
+    drawn = []
+    svg = _svg(lambda axes, path: drawn.append(axes) or _size_curve(axes, path), tmp_path / "sizes.csv")  # fmt: skip
+    assert f"equivalent diameter, {unit}" in svg
+    expected = known if unit == "µm" else [2, 4]
+    assert [line.get_xdata().tolist() for line in drawn[0].lines] == [[x] for x in expected]
+
+
+def test_sizes_of_no_pore_are_in_no_unit_that_nobody_knows(tmp_path):
+    columns = ["image", "to_px", "to_um", "area_fraction"]
+    pd.DataFrame(columns=columns).to_csv(tmp_path / "sizes.csv", index=False)
+    assert "equivalent diameter, px" in _svg(_size_curve, tmp_path / "sizes.csv")
 
 
 def test_half_of_the_area_is_in_larger_pores():

@@ -412,6 +412,7 @@ def test_a_class_called_pore_is_none_where_the_study_says_so():
     assert Classes(pore=[2]).meaning("Pore") == 1
     assert Classes(pore=["void"], matrix=["pore"]).meaning("Pore") == 0
     assert Classes(pore=["void"]).meaning("porosity") is None
+    assert Classes(pore=["vug"], other="matrix").values({"pore": 1}, Path("a")) == {"pore": 0}
 
 
 def test_a_label_survives_the_way_to_a_map_and_back(tmp_path):

@@ -697,10 +697,14 @@ def test_numbers_of_gpus_are_those_of_a_slurm_job(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU that works")
-def test_a_gpu_that_cannot_be_used_is_told_and_the_processor_computes(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+@pytest.mark.parametrize("torch_sees_it", [True, False])  # a card, or a driver, that is too old
+def test_a_gpu_that_cannot_be_used_is_told_and_the_processor_computes(monkeypatch, torch_sees_it):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: torch_sees_it)
+    monkeypatch.setenv(VISIBLE, "0")
+    device_of_choice.cache_clear()
     with pytest.warns(PoresegWarning, match="the GPU cannot be used .*; the processor computes"):
         assert device_of_choice() == torch.device("cpu")
+    device_of_choice.cache_clear()
 
 
 def test_processes_keep_their_gpu_to_themselves(monkeypatch, tmp_path):

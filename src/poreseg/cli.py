@@ -10,6 +10,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from rasterio.errors import RasterioIOError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -118,7 +119,7 @@ def predict(
                 failed[name] = str(error)
                 continue
             if mask.is_file() and not _of_one_image(mask, raster):
-                failed[name] = f"{image}: {mask} is of another image of that name; rename this one, or name another folder"  # fmt: skip
+                failed[name] = f"{image}: {mask} is not of this very image; remove it, rename this one, or name another folder"  # fmt: skip
                 continue
             predict_with(models, raster, probabilities, **settings.predict.model_dump())
             segment(probabilities, raster, mask, out / "overlays" / f"{name}.png",
@@ -298,8 +299,11 @@ def _of_one_image(mask: Path, raster: Path) -> bool:
     """Whether a mask is of the very file that a raster is made from."""
     from poreseg.images.raster import open_raster
 
-    with open_raster(mask) as before, open_raster(raster) as now:
-        return before.tags.get("SOURCE_SHA256") == now.tags["SOURCE_SHA256"]
+    try:
+        with open_raster(mask) as before, open_raster(raster) as now:
+            return before.tags.get("SOURCE_SHA256") == now.tags["SOURCE_SHA256"]
+    except RasterioIOError:  # it is damaged
+        return False
 
 
 def _print_porosity(path: Path, images: Collection[str]) -> None:

@@ -218,7 +218,7 @@ def _reliability(axes: Any, path: Path | str) -> None:
 
 def _size_curve(axes: Any, path: Path | str) -> None:
     sizes = read_table(path)
-    unit = "um" if sizes["to_um"].notna().all() else "px"  # one that all images have
+    unit = "um" if len(sizes) and sizes["to_um"].notna().all() else "px"  # one that all images have
     for _, part in sizes.groupby("image"):
         axes.plot(part[f"to_{unit}"], part["area_fraction"].cumsum(),
                   color=f"#{BLUE[0]:02x}{BLUE[1]:02x}{BLUE[2]:02x}", alpha=0.35)  # fmt: skip

@@ -13,7 +13,7 @@ from poreseg.images.registry import open_image
 from poreseg.images.source import Choice
 from poreseg.labels.label import Classes, Grid, Label
 from poreseg.labels.rasterise import read_label
-from poreseg.labels.write import write_label
+from poreseg.labels.write import check_suffix, write_label
 
 
 def convert(
@@ -27,12 +27,16 @@ def convert(
         It cannot be read, or what would be written means something else by `classes`: 255 in a
         mask, say, where they call it unknown.
     """
+    check_suffix(out, form)
     with open_image(image, Choice(plane=plane)) as source:
         grid = Grid.of(source, image.name, plane)
     label = read_label(labels, grid, classes)
     with TemporaryDirectory() as scratch:
         trial = Path(scratch) / out.name
-        write_label(trial, label.values, grid, form, os.path.relpath(image, out.parent), classes.ground)  # fmt: skip
+        try:
+            write_label(trial, label.values, grid, form, os.path.relpath(image, out.parent), classes.ground)  # fmt: skip
+        except PoresegError as error:
+            raise PoresegError(str(error).replace(str(trial), str(out))) from None
         if (wrong := _misread(label, trial, grid, classes)) is not None:
             raise PoresegError(
                 f"{out}: not written, for by rasterise in params.yaml it would not be read as it is ({wrong}); "
@@ -50,5 +54,5 @@ def _misread(label: Label, path: Path, grid: Grid, classes: Classes) -> str | No
         try:
             found = read_label([path], grid, classes)
         except PoresegError as error:
-            return str(error).removeprefix(f"{path}: ")
+            return str(error).replace(f"{path}: ", "")
     return None if (found.values == label.values).all() else found.understood

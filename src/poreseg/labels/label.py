@@ -69,14 +69,14 @@ class Classes:
     def meaning(self, name: str) -> int | None:
         """0 matrix, 1 pore or 255 unknown for a listed class, in any case; else None.
 
-        Classes that are called so, as poreseg itself writes them, mean that where they are not
-        listed as anything else. QuPath marks classes that it leaves out with a star: `Ignore*` is `ignore`.
+        Classes that are called so, as poreseg itself writes them, mean that where the study says
+        nothing else of them. QuPath marks classes that it leaves out with a star: `Ignore*` is `ignore`.
         """
         name = name.strip().rstrip("*").casefold()
         for meaning, value in MEANINGS.items():
             if name in {str(known).strip().casefold() for known in getattr(self, meaning)}:
                 return value
-        return MEANINGS.get(name)
+        return MEANINGS.get(name) if self.other == "error" else None
 
     def values(self, found: Mapping[str, int], path: Path) -> dict[str, int]:
         """What each found class means; `found` counts their regions or pixels.

@@ -66,11 +66,11 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
 
 def _is_ours(picture: Picture, path: Path) -> bool:
     """Whether poreseg wrote a mask, and nobody has painted other values into it since."""
-    values = set(np.unique(picture.bands).tolist())
-    if path.suffix.lower() not in TIFFS or not values <= {MATRIX, PORE, UNKNOWN}:
+    if path.suffix.lower() not in TIFFS:
         return False
     with open_raster(path) as raster:
-        return OURS.items() <= raster.tags.items()
+        ours = OURS.items() <= raster.tags.items()
+    return ours and set(np.unique(picture.bands).tolist()) <= {MATRIX, PORE, UNKNOWN}
 
 
 def marked(path: Path, grid: Grid) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from poreseg.classes import MATRIX, PORE, UNKNOWN
+from poreseg.classes import MATRIX, OURS, PORE, UNKNOWN
 from poreseg.errors import warn
 from poreseg.images.companions import fingerprint
 from poreseg.images.raster import open_raster, write_raster
@@ -112,5 +112,5 @@ def rasterise(
         on_specimen(read.values, valid, image),
         crs=grid.crs,
         transform=grid.transform,
-        tags={"UNDERSTOOD": read.understood, "SOURCE_SHA256": part or fingerprint(paths)},
+        tags={**OURS, "UNDERSTOOD": read.understood, "SOURCE_SHA256": part or fingerprint(paths)},
     )

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from poreseg.devices import VISIBLE
+from poreseg.devices import VISIBLE, gpus
 from poreseg.errors import PoresegError, warn
 from poreseg.files import whole, write_json
 from poreseg.learning.card import CARD, GRAPH, LOOKS, read_card, read_looks
@@ -137,13 +138,14 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return torch.div(arranged, 255).sub_(centre).div_(spread)
 
 
+@cache
 def device_of_choice() -> torch.device:
     """The fastest device of this machine that computes.
 
     A GPU may be there, and its driver too old, or torch not made for it (docs/prediction.md): then
     the processor computes, and it is told.
     """
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() or gpus():
         try:
             (torch.ones(1, device="cuda") + 1).item()  # torch finds out only when it computes
             return torch.device("cuda")
