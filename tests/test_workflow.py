@@ -166,6 +166,34 @@ def test_a_label_beside_its_image_is_told_of(results, tmp_path):
     assert page.count("the label fits better 5 px up") == 1
 
 
+@pytest.mark.parametrize(("connectivity", "pore_px"), [(1, 9), (2, 18)])
+def test_sizes_are_compared_where_the_label_is_known(results, tmp_path, connectivity, pore_px):
+    """Two pores of 3 x 3 px that touch at a corner, all found, and a larger one where nobody knows."""
+    scores = pd.read_csv(results / "scores.csv")
+    of = {
+        kind: [results / kind / f"{name}.tif" for name in scores["image"]]
+        for kind in ("masks", "probabilities", "labels")
+    }
+    place = list(scores["image"]).index("sem-4")
+    with rasterio.open(of["labels"][place]) as label:
+        profile = label.profile
+    mask = np.zeros((profile["height"], profile["width"]), np.uint8)
+    mask[5:8, 5:8] = mask[8:11, 8:11] = mask[40:60, 40:60] = 1
+    known = mask.copy()
+    known[30:] = 255
+    for kind, values in (("masks", mask), ("labels", known)):
+        of[kind][place] = tmp_path / f"{kind}.tif"
+        with rasterio.open(of[kind][place], "w", **profile) as file:
+            file.write(values, 1)
+    wanted = {key: tmp_path / key for key in ("metrics", "scores", "curve", "calibration")}
+    evaluate(**of, baselines=results / "baselines.csv", encoder_card=results / "encoder/encoder.json", **wanted,
+             split=scores[["image", "role"]].assign(fold=None).to_numpy(), specimens=scores["specimen"],
+             min_area_px=4, connectivity=connectivity)  # fmt: skip
+    row = pd.read_csv(tmp_path / "scores").set_index("image").loc["sem-4"]
+    diameter = np.sqrt(4 * pore_px / np.pi)
+    assert row[["diameter_px", "label_diameter_px"]].tolist() == pytest.approx([diameter] * 2)
+
+
 def page_of(results, folder, of, **changed):
     """The page of a build's images, with other results in place of some of its own."""
     names = {
