@@ -207,7 +207,10 @@ def test_convert_says_what_is_wrong(study, tmp_path):
     )
     for arguments, message in [
         (("--to", "cocoo", "-o", tmp_path / "a.json"), "--to cocoo (did you mean 'coco'?)"),
-        (("--to", "coco", "-o", tmp_path / "a.png"), "a label as coco ends in .json"),
+        (
+            ("--to", "coco", "-o", tmp_path / "a.png"),
+            f"{tmp_path / 'a.png'}: a label as coco ends in .json",
+        ),
         (("--to", "geojson", "-o", label), "is read from; name another file"),
     ]:
         assert message in poreseg("convert", label, "--image", image, *arguments, status=1)

@@ -13,7 +13,7 @@ from poreseg.images.registry import open_image
 from poreseg.images.source import Choice
 from poreseg.labels.label import Classes, Grid, Label
 from poreseg.labels.rasterise import read_label
-from poreseg.labels.write import check_suffix, write_label
+from poreseg.labels.write import write_label
 
 
 def convert(
@@ -27,7 +27,6 @@ def convert(
         It cannot be read, or what would be written means something else by `classes`: 255 in a
         mask, say, where they call it unknown.
     """
-    check_suffix(out, form)
     with open_image(image, Choice(plane=plane)) as source:
         grid = Grid.of(source, image.name, plane)
     label = read_label(labels, grid, classes)
@@ -35,7 +34,7 @@ def convert(
         trial = Path(scratch) / out.name
         try:
             write_label(trial, label.values, grid, form, os.path.relpath(image, out.parent), classes.ground)  # fmt: skip
-        except PoresegError as error:
+        except PoresegError as error:  # the suffix is not the form's, say
             raise PoresegError(str(error).replace(str(trial), str(out))) from None
         if (wrong := _misread(label, trial, grid, classes)) is not None:
             raise PoresegError(

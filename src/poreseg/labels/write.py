@@ -47,7 +47,8 @@ def write_label(
     ground
         The value that is not outlined: what is not marked means it, see `Classes.ground`.
     """
-    check_suffix(path, form)
+    if path.suffix.lower() not in FORMS[form]:
+        raise PoresegError(f"{path}: a label as {form} ends in {' or '.join(FORMS[form])}")
     if form == "geojson":
         write_geojson(path, [(0, values)], grid, ground)
     elif form == "labelme":
@@ -61,12 +62,6 @@ def write_label(
             Image.fromarray(_mask(values)).save(temporary)
     else:
         write_raster(path, values, nodata=UNKNOWN, crs=grid.crs, transform=grid.transform, tags=OURS)  # fmt: skip
-
-
-def check_suffix(path: Path, form: str) -> None:
-    """A file's suffix says in which form a label is."""
-    if path.suffix.lower() not in FORMS[form]:
-        raise PoresegError(f"{path}: a label as {form} ends in {' or '.join(FORMS[form])}")
 
 
 def write_geojson(
