@@ -156,10 +156,8 @@ def test_a_label_beside_its_image_is_told_of(results, tmp_path):
         of[kind][place].parent.mkdir()
         with rasterio.open(of[kind][place], "w", **profile) as file:
             file.write(values, 1)
-    wanted = {key: tmp_path / key for key in ("metrics", "scores", "curve", "calibration")}
     with pytest.warns(PoresegWarning, match="sem-4: its label fits better 5 px up"):
-        evaluate(of["masks"], of["probabilities"], of["labels"], results / "baselines.csv", results / "encoder/encoder.json",
-                 **wanted, split=scores[["image", "role"]].assign(fold=None).to_numpy(), specimens=scores["specimen"], min_area_px=4, connectivity=2)  # fmt: skip
+        wanted = evaluated(results, tmp_path, of)
     told = pd.read_csv(tmp_path / "scores").set_index("image")
     assert told["fits_rows"].dropna().to_dict() == {"sem-4": -5}
     page = page_of(results, tmp_path, of, **wanted)
@@ -185,13 +183,20 @@ def test_sizes_are_compared_where_the_label_is_known(results, tmp_path, connecti
         of[kind][place] = tmp_path / f"{kind}.tif"
         with rasterio.open(of[kind][place], "w", **profile) as file:
             file.write(values, 1)
-    wanted = {key: tmp_path / key for key in ("metrics", "scores", "curve", "calibration")}
-    evaluate(**of, baselines=results / "baselines.csv", encoder_card=results / "encoder/encoder.json", **wanted,
-             split=scores[["image", "role"]].assign(fold=None).to_numpy(), specimens=scores["specimen"],
-             min_area_px=4, connectivity=connectivity)  # fmt: skip
+    evaluated(results, tmp_path, of, connectivity)
     row = pd.read_csv(tmp_path / "scores").set_index("image").loc["sem-4"]
     diameter = np.sqrt(4 * pore_px / np.pi)
     assert row[["diameter_px", "label_diameter_px"]].tolist() == pytest.approx([diameter] * 2)
+
+
+def evaluated(results, folder, of, connectivity=2):
+    """A build's images scored with other masks or labels in place of some of its own; the files that were written."""
+    scores = pd.read_csv(results / "scores.csv")
+    wanted = {key: folder / key for key in ("metrics", "scores", "curve", "calibration")}
+    evaluate(of["masks"], of["probabilities"], of["labels"], results / "baselines.csv", results / "encoder/encoder.json",
+             **wanted, split=scores[["image", "role"]].assign(fold=None).to_numpy(), specimens=scores["specimen"],
+             min_area_px=4, connectivity=connectivity)  # fmt: skip
+    return wanted
 
 
 def page_of(results, folder, of, **changed):
