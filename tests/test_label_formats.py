@@ -31,6 +31,7 @@ from pycocotools import mask as coco
 
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.labels.coco import _lengths
+from poreseg.labels.convert import convert
 from poreseg.labels.label import Classes, Grid
 from poreseg.labels.labelstudio import painted
 from poreseg.labels.rasterise import read_label
@@ -521,14 +522,26 @@ def test_a_mask_as_jpeg_is_soft_whatever_its_gray(tmp_path, paint):
     np.testing.assert_array_equal(read(tmp_path / "a.jpg", Grid(100, 120)), disc)
 
 
-def test_unknown_without_pores_survives_as_tiff_and_is_refused_as_png(tmp_path):
+@pytest.mark.parametrize(("name", "value_255"), [("b.tif", "pore"), ("b.png", "pore"), ("b.png", "unknown")])  # fmt: skip
+def test_unknown_without_pores_is_converted_where_it_stays_unknown(tmp_path, name, value_255):
+    """A PNG of 0 and 255 alone says nothing itself."""
     values = np.zeros((24, 32), np.uint8)
     values[:5] = 255
     write_label(tmp_path / "a.tif", values, GRID, "mask")
-    with pytest.warns(PoresegWarning, match="no pore"):
-        np.testing.assert_array_equal(read(tmp_path / "a.tif"), values)
-    with pytest.raises(PoresegError, match=r"would read as pores; write \.tif"):
-        write_label(tmp_path / "a.png", values, GRID, "mask")
+    Image.fromarray(values).save(tmp_path / "image.png")
+    classes, out = Classes(value_255=value_255), tmp_path / name
+    given = [tmp_path / "a.tif"], tmp_path / "image.png", "mask", out, None, classes
+    if name == "b.png" and value_255 == "pore":
+        with (
+            pytest.warns(PoresegWarning, match="no pore"),
+            pytest.raises(PoresegError, match=r"not written.*\.tif says itself"),
+        ):
+            convert(*given)
+        assert not out.exists()
+    else:
+        with pytest.warns(PoresegWarning, match="no pore"):
+            convert(*given)
+            np.testing.assert_array_equal(read(out, classes=classes), values)
 
 
 def test_the_plane_of_an_image_is_that_of_its_label(tmp_path):

@@ -56,8 +56,6 @@ def write_label(
     elif form == "coco":
         write_json(path, _coco(values, grid, ground))
     elif path.suffix.lower() == ".png":
-        if not (values == PORE).any() and (values == UNKNOWN).any():
-            raise PoresegError(f"{path}: a mask of 0 and 255 alone would read as pores; write .tif")
         with whole(path) as temporary:
             Image.fromarray(_mask(values)).save(temporary)
     else:
