@@ -15,6 +15,7 @@ from poreseg.classes import PORE, UNKNOWN
 from poreseg.images.windows import grid
 
 REACH = 16  # px, how far it is looked for each way
+LEAST = 2  # px: by one a hand that outlines, or a shadow beside each pore, is off as well
 BETTER = 0.05  # IoU; labels in their place gain 0.015 at most elsewhere (docs/accuracy.md)
 FITS = 0.5  # IoU that it is to have then: pores that are hardly found say nothing about a label
 WINDOW = 1024  # px, that are compared at once
@@ -44,8 +45,8 @@ class Displaced:
 def displaced(pore: NDArray[np.bool_], label: NDArray[np.uint8]) -> Displaced | None:
     """Where a label (H, W) of 0, 1 and 255 unknown fits the pores (H, W) that were found.
 
-    None where it lies well: where no move of up to `REACH` px gains `BETTER` of IoU, and where
-    it fits nowhere.
+    None where it lies well: where no move of `LEAST` to `REACH` px is the best and gains `BETTER`
+    of IoU, and where it fits nowhere.
     """
     height, width = pore.shape
     padded = np.pad(pore, REACH)
@@ -57,9 +58,9 @@ def displaced(pore: NDArray[np.bool_], label: NDArray[np.uint8]) -> Displaced | 
         found = found + _overlap(around, part != UNKNOWN)
     iou = hit / np.maximum(1, found + np.count_nonzero(label == PORE) - hit)
     row, col = np.unravel_index(iou.argmax(), iou.shape)
-    if iou[row, col] < max(FITS, iou[REACH, REACH] + BETTER):
-        return None
-    return Displaced(int(row) - REACH, int(col) - REACH, float(iou[row, col]))
+    found = Displaced(int(row) - REACH, int(col) - REACH, float(iou[row, col]))
+    far = max(abs(found.rows), abs(found.cols)) >= LEAST
+    return found if far and found.iou >= max(FITS, iou[REACH, REACH] + BETTER) else None
 
 
 def _overlap(around: NDArray[np.float32], part: NDArray[np.bool_]) -> NDArray[np.float32]:
