@@ -58,9 +58,9 @@ def displaced(pore: NDArray[np.bool_], label: NDArray[np.uint8]) -> Displaced | 
         found = found + _overlap(around, part != UNKNOWN)
     iou = hit / np.maximum(1, found + np.count_nonzero(label == PORE) - hit)
     row, col = np.unravel_index(iou.argmax(), iou.shape)
-    found = Displaced(int(row) - REACH, int(col) - REACH, float(iou[row, col]))
-    far = max(abs(found.rows), abs(found.cols)) >= LEAST
-    return found if far and found.iou >= max(FITS, iou[REACH, REACH] + BETTER) else None
+    best = Displaced(int(row) - REACH, int(col) - REACH, float(iou[row, col]))
+    far = max(abs(best.rows), abs(best.cols)) >= LEAST
+    return best if far and best.iou >= max(FITS, iou[REACH, REACH] + BETTER) else None
 
 
 def _overlap(around: NDArray[np.float32], part: NDArray[np.bool_]) -> NDArray[np.float32]:
