@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from pycocotools import mask as coco
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.labels.coco import _lengths
 from poreseg.labels.convert import convert
-from poreseg.labels.label import Classes, Grid
+from poreseg.labels.label import Bitmap, Classes, Grid, Region, draw
 from poreseg.labels.labelstudio import painted
 from poreseg.labels.rasterise import read_label
 from poreseg.labels.registry import READERS, images_in, reader_of
@@ -507,12 +508,35 @@ def test_what_could_mean_anything_is_asked(tmp_path, pixels, message):
         read(tmp_path / "a.png", Grid(*pixels.shape[:2]))
 
 
+def test_three_deep_values_in_four_places_are_classes_and_asked(tmp_path):
+    """As napari saves strokes of three classes."""
+    formats.tiff(numbered_grid([1, 2, 3])[:8, :32].astype(np.int32))(tmp_path / "a.tif")
+    with pytest.raises(PoresegError, match="are neither a mask"):
+        read(tmp_path / "a.tif", Grid(8, 32))
+    formats.tiff(numbered_grid([1, 2, 3])[:8, :24].astype(np.int32))(tmp_path / "b.tif")
+    np.testing.assert_array_equal(read(tmp_path / "b.tif", Grid(8, 24)), numbered_grid()[:8, :24] > 0)  # fmt: skip
+
+
 def test_a_palette_that_could_be_read_both_ways_is_asked(tmp_path):
     formats.palette([255, 0, 0, 0, 0, 0], 1 - PORE)(tmp_path / "a.png")
     with pytest.raises(PoresegError, match="shows 0 as #ff0000 and 1 as black"):
         read(tmp_path / "a.png")
     red = Classes(pore=["#ff0000"], matrix=["#000000"])
     np.testing.assert_array_equal(read(tmp_path / "a.png", classes=red), PORE)
+
+
+def test_a_one_in_a_jpeg_is_a_zero_beside_an_edge(tmp_path):
+    rows, cols = np.mgrid[:100, :120]
+    random = np.random.default_rng(0)
+    for _ in range(200):  # of a dozen such masks one has no other values
+        discs = zip(random.integers(10, 90, 3), random.integers(10, 110, 3), random.integers(2, 6, 3), strict=True)  # fmt: skip
+        pore = np.any([np.hypot(rows - row, cols - col) < radius for row, col, radius in discs], axis=0)  # fmt: skip
+        Image.fromarray(pore * np.uint8(255)).save(tmp_path / "a.jpg", quality=100)
+        if set(np.unique(np.asarray(Image.open(tmp_path / "a.jpg"))).tolist()) == {0, 1, 255}:
+            break
+    else:
+        pytest.fail("no JPEG of them has the values 0, 1 and 255 alone")
+    np.testing.assert_array_equal(read(tmp_path / "a.jpg", Grid(100, 120)), pore)
 
 
 @pytest.mark.parametrize("paint", [255, 200, 128])
@@ -557,13 +581,56 @@ def test_the_plane_of_an_image_is_that_of_its_label(tmp_path):
     ("properties", "value"),
     [({"Class": "matrix"}, 0), ({"class": 0}, 0), ({"class": 1.0}, 1), ({"CLASS_NAME": "pore"}, 1),
      ({"class": float("nan")}, 1), ({"classification": {"names": ["Ignore*"]}}, 255),
-     ({"classification": {"name": "Ignore*"}}, 255), ({"id": 7}, 1)],
+     ({"classification": {"name": "Ignore*"}}, 255), ({"id": 7}, 1), ({"name": "", "type": "matrix"}, 0),
+     ({"label": float("nan"), "category": "ignore"}, 255), ({"class": " ", "name": None}, 1), ({"classification": "Matrix"}, 0)],
 )  # fmt: skip
 def test_classes_of_shapes_are_found_by_the_usual_names(tmp_path, properties, value):
     shape = formats.feature(AREAS[0]) | {"properties": properties}
     formats._json(shape)(tmp_path / "a.geojson")
     classes = Classes(pore=["pore", 1], matrix=["matrix", 0], unknown=["ignore"])
     assert read(tmp_path / "a.geojson", classes=classes)[4, 5] == value
+
+
+@pytest.mark.parametrize("unseen", ["later", "narrow"])
+def test_regions_that_leave_no_pixel_are_told_of(tmp_path, unseen):
+    """Unless what lies there is what they say, as where an outline was saved twice."""
+    pore, twice, narrow = (formats.feature(shapely.box(*box)) for box in ((4, 4, 9, 9), (4, 4, 9, 9), (12.6, 12.6, 13.4, 13.4)))  # fmt: skip
+    outside = formats.feature(shapely.box(-9, -9, -2, -2))
+    around = formats.feature(shapely.box(2, 2, 20, 20)) | {"properties": {"class": "matrix"}}
+    for shape in (pore, twice, narrow):
+        shape["properties"] = {"class": "pore"}
+    shapes = [pore, twice, around] if unseen == "later" else [around, pore, twice, narrow]
+    formats.collection(shapes)(tmp_path / "a.geojson")
+    told = {"later": r"2 of 3 regions leave no pixel \(pore \(2\)\)", "narrow": r"1 of 4 .* \(pore \(1\)\)"}[unseen]  # fmt: skip
+    with pytest.warns(PoresegWarning, match=told):
+        found = read(tmp_path / "a.geojson")
+    assert found.sum() == {"later": 0, "narrow": 25}[unseen]
+    formats.collection([around, pore, twice, outside])(tmp_path / "b.geojson")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PoresegWarning)
+        read(tmp_path / "b.geojson")
+    assert not [w for w in caught if "leave no pixel" in str(w.message)]
+
+
+@pytest.mark.parametrize("pixels", [np.ones((3, 4), bool), np.zeros((0, 0), bool)])
+def test_bitmaps_that_leave_no_pixel_are_told_of_if_they_have_any(tmp_path, pixels):
+    regions = [Region(Bitmap(5, 6, pixels), "pore"), Region(shapely.box(0, 0, 12, 12), "matrix")]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PoresegWarning)
+        draw(regions, GRID, Classes(), tmp_path)
+    assert [str(w.message).count("1 of 2 regions leave no pixel") for w in caught] == [1] * bool(pixels.size)  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0.5, 1])
+def test_outlines_of_a_smaller_copy_are_told_of(tmp_path, share):
+    shapes = [formats.feature(shapely.box(x * share, y * share, (x + 5) * share, (y + 5) * share))
+              for y in range(1, 24, 8) for x in range(1, 32, 8)]  # fmt: skip
+    formats.collection(shapes)(tmp_path / "a.geojson")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PoresegWarning)
+        read(tmp_path / "a.geojson")
+    told = [w for w in caught if "all 12 regions lie in a corner" in str(w.message)]
+    assert len(told) == (share < 1)
 
 
 def test_geometry_collections_and_bare_geometries_are_areas(tmp_path):

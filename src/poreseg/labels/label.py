@@ -22,6 +22,10 @@ from poreseg.images.source import Source
 MEANINGS = {"pore": PORE, "matrix": MATRIX, "unknown": UNKNOWN}
 FAR = 1e7  # px; coordinates beyond are broken, and overflow in rasterising
 NAMELESS = "no class"
+MANY, CORNER = (
+    10,
+    0.6,
+)  # regions that are in that share of height and width, from 0 on, hardly by chance
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,8 @@ def draw(regions: Sequence[Region], grid: Grid, classes: Classes, path: Path) ->
     A pixel belongs to an outline that holds its centre (not `all_touched`): areas are then
     unbiased, and an outline along pixel borders gives back exactly its pixels. Where an
     outline crosses itself, its inside is by the even-odd rule. Regions without a class are
-    pores; where others have one, that is told, and so are regions that lie outside the image.
+    pores; where others have one, that is told, and so are regions that lie outside the image
+    and those of which nothing is seen.
 
     Raises
     ------
@@ -161,37 +166,77 @@ def draw(regions: Sequence[Region], grid: Grid, classes: Classes, path: Path) ->
     found = Counter(region.name or NAMELESS for region in regions)
     named = {name: count for name, count in found.items() if name != NAMELESS}
     value_of = {NAMELESS: PORE} | classes.values(named, path)
-    values = np.full(grid.shape, classes.ground, np.uint8)
     if not regions:
-        return Label(values, "no regions")
+        return Label(np.full(grid.shape, classes.ground, np.uint8), "no regions")
     _check_place(regions, grid, path)
     if named and NAMELESS in found:
         warn(f"{path}: {found[NAMELESS]} regions have no class, where others do ({counted(named)}): they are taken for pores")  # fmt: skip
-    outlines: list[tuple[BaseGeometry, int]] = []
-    for region in regions:
-        value = value_of[region.name or NAMELESS]
-        if isinstance(region.area, Bitmap):
-            _burn(outlines, values)
-            _paint(region.area, value, values)
-        else:  # parts that overlap would cancel each other in one geometry
-            outlines += [(part, value) for part in get_parts(region.area) if not part.is_empty]
-    _burn(outlines, values)
+    numbers = _numbered(regions, grid)
+    means = [classes.ground, *(value_of[region.name or NAMELESS] for region in regions)]
+    values = np.array(means, np.uint8)[numbers]
+    _tell_unseen(regions, means[1:], numbers, values, path)
     return Label(values, f"{len(regions)} regions: {counted(found)}")
 
 
-def _burn(outlines: list[tuple[BaseGeometry, int]], values: NDArray[np.uint8]) -> None:
+def _numbered(regions: Sequence[Region], grid: Grid) -> NDArray[np.unsignedinteger]:
+    """The region that each pixel (H, W) belongs to, from 1 on, the last one that holds it; 0 for none."""
+    numbers = np.zeros(grid.shape, np.min_scalar_type(len(regions)))
+    outlines: list[tuple[BaseGeometry, int]] = []
+    for number, region in enumerate(regions, start=1):
+        if isinstance(region.area, Bitmap):
+            _burn(outlines, numbers)
+            _paint(region.area, number, numbers)
+        else:  # parts that overlap would cancel each other in one geometry
+            outlines += [(part, number) for part in get_parts(region.area) if not part.is_empty]
+    _burn(outlines, numbers)
+    return numbers
+
+
+def _burn(outlines: list[tuple[BaseGeometry, int]], numbers: NDArray[np.unsignedinteger]) -> None:
     """Rasterise the outlines that have come together, and forget them."""
     if outlines:
-        rasterize(outlines, out=values)
+        rasterize(outlines, out=numbers)
         outlines.clear()
 
 
-def _paint(bitmap: Bitmap, value: int, values: NDArray[np.uint8]) -> None:
+def _paint(bitmap: Bitmap, number: int, numbers: NDArray[np.unsignedinteger]) -> None:
     """Paint a bitmap, cut to the image."""
     top, left = max(bitmap.row, 0), max(bitmap.col, 0)
     pixels = bitmap.pixels[top - bitmap.row :, left - bitmap.col :]
-    target = values[top : top + pixels.shape[0], left : left + pixels.shape[1]]
-    target[pixels[: target.shape[0], : target.shape[1]]] = value
+    target = numbers[top : top + pixels.shape[0], left : left + pixels.shape[1]]
+    target[pixels[: target.shape[0], : target.shape[1]]] = number
+
+
+def _tell_unseen(
+    regions: Sequence[Region],
+    means: Sequence[int],
+    numbers: NDArray[np.unsignedinteger],
+    values: NDArray[np.uint8],
+    path: Path,
+) -> None:
+    """Tell of regions within the image that have no pixel left, and would have made it another label."""
+    seen = np.zeros(len(regions) + 1, bool)
+    seen[numbers] = True
+    unseen = Counter(
+        region.name or NAMELESS
+        for region, value, here in zip(regions, means, seen[1:], strict=True)
+        if not here and _at(region.area, values) not in (None, value)
+    )
+    if unseen:
+        warn(f"{path}: {unseen.total()} of {len(regions)} regions leave no pixel ({counted(unseen)}): later ones of "
+             "another class lie over them, or they are narrower than a pixel")  # fmt: skip
+
+
+def _at(area: BaseGeometry | Bitmap, values: NDArray[np.uint8]) -> int | None:
+    """The value at a point within a region; None where that is outside the image, and of an empty one."""
+    if isinstance(area, Bitmap):
+        places = np.argwhere(area.pixels) + np.array([area.row, area.col])
+    else:
+        point = area.representative_point()
+        places = np.floor([(point.y, point.x)]).astype(int)
+    if not len(places) or (places[0] < 0).any() or (places[0] >= values.shape).any():
+        return None
+    return int(values[tuple(places[0])])
 
 
 def _check_place(regions: Sequence[Region], grid: Grid, path: Path) -> None:
@@ -213,6 +258,8 @@ def _check_place(regions: Sequence[Region], grid: Grid, path: Path) -> None:
         )
     if outside.any() and not grid.crs:  # of a map, an image may be a part
         warn(f"{path}: {outside.sum()} of {len(boxes)} regions lie outside the image ({span}); were they drawn on it at another size?")  # fmt: skip
+    elif len(boxes) >= MANY and right < CORNER * grid.width and bottom < CORNER * grid.height:
+        warn(f"{path}: all {len(boxes)} regions lie in a corner of the image ({span}); were they drawn on it at another size, or is the rest not labelled?")  # fmt: skip
 
 
 def _box(area: BaseGeometry | Bitmap) -> tuple[float, float, float, float]:

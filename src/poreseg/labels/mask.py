@@ -24,6 +24,7 @@ SPLIT = 1.05  # regions for each number, where a numbered pore fell apart
 SLICED = 3  # regions for each number, where pores were numbered in a volume and this is a slice
 FEW = 24  # values, at most, of a mask of classes
 SHADED = 0.01  # of what is marked; where shades fill more than this, they are no soft edges
+LOSSY = (".jpg", ".jpeg")  # whose 1 is a 0 beside an edge
 BLACK = 32  # a colour whose channels are all below
 MOST_VALUES = 4096  # that are looked up by name; a mask of more is none of classes
 
@@ -176,7 +177,8 @@ def _values(band: NDArray[Any], path: Path, value_255: str) -> Label:
     if np.issubdtype(band.dtype, np.floating):
         band = np.nan_to_num(band, nan=UNKNOWN)
     found = np.unique(band)
-    if len(found) > 3 or (len(found) == 3 and not set(found.tolist()) <= {0, PORE, UNKNOWN}):
+    soft = path.suffix.lower() in LOSSY or not set(found.tolist()) <= {0, PORE, UNKNOWN}
+    if len(found) > 3 or (len(found) == 3 and soft):
         return _instances(band, found) or _bright(band, path)
     if len(found) == 3 or set(found.tolist()) == {PORE, UNKNOWN}:
         return Label(band.astype(np.uint8), "0 matrix, 1 pore, 255 unknown")
@@ -195,8 +197,8 @@ def _values(band: NDArray[Any], path: Path, value_255: str) -> Label:
 def _instances(band: NDArray[Any], found: NDArray[Any]) -> Label | None:
     """Pores that are numbered one by one; None where values come in several places, as classes do.
 
-    A few that fell apart do not matter, nor do more where there are more numbers than classes
-    have. With integers of more than 8 bits fewer numbers are enough: classes need no more.
+    Of ten and more a few that fell apart do not matter, nor do more where there are more numbers than
+    classes have. With integers of more than 8 bits fewer numbers are enough: classes need no more.
     """
     values = found[found != 0]
     deep = np.issubdtype(band.dtype, np.integer) and band.dtype.itemsize > 1
@@ -204,7 +206,7 @@ def _instances(band: NDArray[Any], found: NDArray[Any]) -> Label | None:
         return None
     regions = connected(band.astype(np.int64), background=0, connectivity=2).max()
     sliced = len(values) > FEW and regions <= SLICED * len(values) and _shaded(band)
-    if regions > SPLIT * len(values) + 1 and not sliced:
+    if regions > SPLIT * len(values) + (len(values) >= INSTANCES) and not sliced:
         return None
     return Label((band != 0).astype(np.uint8), f"{len(values)} numbered pores")
 

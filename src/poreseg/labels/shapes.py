@@ -20,7 +20,16 @@ from poreseg.errors import PoresegError, warn
 from poreseg.labels.label import Bitmap, Grid, Region
 
 Drawn = TypeVar("Drawn")
-CLASS_KEYS = ("class", "classname", "class_name", "label", "name", "category", "type")
+CLASS_KEYS = (
+    "classification",
+    "class",
+    "classname",
+    "class_name",
+    "label",
+    "name",
+    "category",
+    "type",
+)
 
 
 @contextmanager
@@ -172,12 +181,15 @@ def _polygons(shape: BaseGeometry | None) -> BaseGeometry | None:
 def class_name(properties: Mapping[str, Any]) -> str | None:
     """A shape's class among its properties or columns, by the usual names, in any case."""
     by_name = {str(key).casefold(): value for key, value in properties.items()}
-    value = next((by_name[key] for key in CLASS_KEYS if by_name.get(key) is not None), None)
-    if value is None or value != value or value == "":  # NaN is unlike itself
-        return None
+    value = next((by_name[key] for key in CLASS_KEYS if not _is_blank(by_name.get(key))), None)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value)
+    return None if value is None else str(value)
+
+
+def _is_blank(cell: Any) -> bool:
+    """Whether a table says nothing there: another column may."""
+    return cell is None or cell != cell or not str(cell).strip()  # NaN is unlike itself
 
 
 def _onto(grid: Grid, areas: list[BaseGeometry], crs: CRS | None) -> list[BaseGeometry]:
