@@ -167,6 +167,21 @@ def test_a_row_that_names_a_shared_label_leaves_it_to_the_other_images(tmp_path)
         (["a.tif"], [], "image,pixel_size_um\na.tif,-1\n", "is '-1'; wanted a number above 0"),
         (["a.tif"], [], "image,pixel_size_um\na.tif,nan\n", "is 'nan'; wanted a number above 0"),
         (["a.tif"], [], "image\na.tif\na.tif\n", "a.tif comes twice"),
+        (["a.tif"], [], "image,,split\na.tif,,\n", "column 2 has no name"),
+        (
+            ["a.tif"],
+            [],
+            "image,pixel_size_um,,\na.tif,1,25,\n",
+            "line 2 has more cells than there are columns",
+        ),
+        (
+            ["a.tif", "b.tif"],
+            [],
+            'image,specimen\na.tif,"s\nb.tif,s\n',
+            r"a cell goes on over line 3 \(s \.\.\.\)",
+        ),
+        (["a.tif"], [], 'image,"specimen\na.tif,s\n', "a cell goes on over line 2"),
+        (["a.tif"], [], "", "no column 'image'"),
         (
             ["a.tif"],
             [],
@@ -270,6 +285,31 @@ def test_specimens_that_differ_by_capitals_are_told(tmp_path):
     ) as told:
         read_study(folder)
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(("other", "count"), [("core  1", 1), ("Core\u00a01", 1), ("core-1", 1), ("core_1", 1), ("core1", 0), ("core 11", 0)])  # fmt: skip
+def test_specimens_that_differ_by_blanks_are_told(tmp_path, other, count):
+    folder = make(tmp_path, ["a.tif", "b.tif"], [], f"image,specimen\na.tif,core 1\nb.tif,{other}\n")  # fmt: skip
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        read_study(folder)
+    assert [str(w.message).count("taken for different specimens") for w in told] == [1] * count
+
+
+@pytest.mark.parametrize(("table", "left_out"), [("image,specimen\na.tif,s\nb.tif,s\n", "c.tif, d.tif"), ("image,specimen\na.tif,s\nb.tif,s\nc.tif,\nd.tif,t\n", "c.tif"),
+                                                 ("image,split\na.tif,test\n", None), ("image,specimen\na.tif,s\nb.tif,s\nc.tif,t\nd.tif,t\n", None)])  # fmt: skip
+def test_labelled_images_that_a_table_gives_no_specimen_are_told(tmp_path, table, left_out):
+    """Slices that came later, most likely; without a label they teach and judge nothing."""
+    folder = make(tmp_path, [f"{name}.tif" for name in "abcde"], [f"{name}.png" for name in "abcd"], table)  # fmt: skip
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        read_study(folder)
+    assert [str(w.message).split("given: ")[1].split(";")[0] for w in told] == ([left_out] if left_out else [])  # fmt: skip
+
+
+def test_columns_and_rows_that_a_spreadsheet_left_empty_are_none(tmp_path):
+    folder = make(tmp_path, ["a.tif"], [], "image,specimen,,\na.tif,s,,\n,,,\n")
+    assert [sample.specimen for sample in read_study(folder)] == ["s"]
 
 
 def test_names_whose_accents_are_stored_apart_are_the_same(tmp_path):

@@ -1,8 +1,10 @@
 """The study: which images there are, their labels and specimens."""
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from poreseg.errors import PoresegError, nearest, warn
@@ -146,14 +148,20 @@ def list_samples(
             f"{table}: for test, but without a label, so that they judge nothing: {', '.join(mute)}"
         )
     _tell_alike(samples, folder)
+    left_out = [s.image.name for s in samples if s.labels and not row_of[s.name].get("specimen")]
+    if left_out and any(row.get("specimen") for row in rows.values()):
+        shown = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")
+        warn(f"{table}: each taken for a specimen of its own, as no specimen is given: {shown}; "
+             "images of one specimen must not stand on both sides of a split")  # fmt: skip
     return samples
 
 
 def _tell_alike(samples: Sequence[Sample], folder: Path) -> None:
-    """Specimens that differ by capitals alone are one, most likely, and would stand on both sides of a split."""
+    """Specimens that differ by capitals, blanks or hyphens alone are one, most likely, and would stand on both sides of a split."""
     spelled: dict[str, set[str]] = {}
     for sample in samples:
-        spelled.setdefault(sample.specimen.casefold(), set()).add(sample.specimen)
+        bare = re.sub(r"[\s_-]+", " ", sample.specimen.casefold())
+        spelled.setdefault(bare, set()).add(sample.specimen)
     for names in spelled.values():
         if len(names) > 1:
             warn(f"{folder}: {' and '.join(sorted(names))} are taken for different specimens; if they are one, say so in {TABLE}, spelled alike")  # fmt: skip
@@ -236,31 +244,18 @@ def _size(text: str | None, image: str, table: Path) -> float | None:
 
 
 def _read_rows(path: Path) -> dict[str, dict[str, str]]:
-    if not path.is_file():
-        return {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            columns = [column.strip() for column in reader.fieldnames or []]
-            reader.fieldnames = columns
-            if len(columns) == 1 and ";" in columns[0]:
-                raise PoresegError(
-                    f"{path}: cells lie between semicolons; wanted commas, and numbers with a point"
-                )
-            rows = []
-            for row in reader:
-                beyond = row.pop(None, None)
-                if beyond is not None and any(map(str.strip, (*row.values(), *beyond))):
-                    raise PoresegError(
-                        f"{path}: line {reader.line_num} has more cells than there are columns; "
-                        "wanted numbers with a point (1.25), and quotes around what holds a comma"
-                    )
-                cells = {column: composed(cell.strip()) for column, cell in row.items()}
-                if any(cells.values()):  # spreadsheets leave empty ones
-                    rows.append(cells)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise PoresegError(f"{path}: cannot be read as UTF-8 CSV ({error}); in a spreadsheet save it as CSV UTF-8") from None  # fmt: skip
-    for column in columns:
+    """Rows of samples.csv, cells by column, by the image that they are about."""
+    (_, header), *lines = _lines(path) if path.is_file() else [(0, ["image"])]
+    columns = list(header)
+    while columns and not columns[-1]:  # a spreadsheet left it
+        columns.pop()
+    if len(columns) == 1 and ";" in columns[0]:
+        raise PoresegError(
+            f"{path}: cells lie between semicolons; wanted commas, and numbers with a point"
+        )
+    for number, column in enumerate(columns, start=1):
+        if not column:
+            raise PoresegError(f"{path}: column {number} has no name; known are {', '.join(COLUMNS)}")  # fmt: skip
         if column not in COLUMNS:
             raise PoresegError(
                 f"{path}: unknown column '{column}'{nearest(column, COLUMNS)}; "
@@ -269,8 +264,31 @@ def _read_rows(path: Path) -> dict[str, dict[str, str]]:
     if "image" not in columns:
         raise PoresegError(f"{path}: no column 'image'; it names the file that a row is about")
     found: dict[str, dict[str, str]] = {}
-    for row in rows:
+    for number, cells in lines:
+        if len(cells) > len(header) or any(cells[len(columns) :]):
+            raise PoresegError(
+                f"{path}: line {number} has more cells than there are columns; "
+                "wanted numbers with a point (1.25), and quotes around what holds a comma"
+            )
+        row = dict(zip_longest(columns, cells[: len(columns)], fillvalue=""))
         if row["image"] in found:
-            raise PoresegError(f"{path}: {row['image']} comes twice")
+            raise PoresegError(f"{path}: {row['image']} comes twice; for several planes of a stack, save each as an image of its own")  # fmt: skip
         found[row["image"]] = row
     return found
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Cells of a table's lines that are not empty, with the lines' numbers; the first one is the header."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            lines = [(reader.line_num, [composed(cell.strip()) for cell in cells]) for cells in reader]  # fmt: skip
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PoresegError(f"{path}: cannot be read as UTF-8 CSV ({error}); in a spreadsheet save it as CSV UTF-8") from None  # fmt: skip
+    for number, cells in lines:
+        if broken := next((cell for cell in cells if len(cell.splitlines()) > 1), None):
+            raise PoresegError(
+                f"{path}: a cell goes on over line {number} ({broken.splitlines()[0]} ...); "
+                "is a closing quote missing?"
+            )
+    return [(number, cells) for number, cells in lines if any(cells)] or [(1, [])]
