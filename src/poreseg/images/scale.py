@@ -180,13 +180,12 @@ def digits(size: float) -> str:
 
 
 def _square(source: str, x: float | None, y: float | None, name: str) -> dict[str, float]:
-    """A scale where pixels are square; pores measured in others would be wrong, so it is told."""
+    """A scale where pixels are square; pores measured in others would be wrong, whoever gives the size, so it is told."""
     if x is None:
         return {}
     if y is not None and abs(x - y) > SAME * x:
-        warn(
-            f"{name}: pixels are {x:.4g} by {y:.4g} um by its {source}, not square; sizes are given in px"
-        )
+        warn(f"{name}: pixels are {x:.4g} by {y:.4g} um by its {source}, not square: it gives no scale. Make them square (resample "
+             f"the image): with a pixel_size_um areas are off by up to a factor of {max(x, y) / min(x, y):.3g}")  # fmt: skip
         return {}
     return {source: x}
 

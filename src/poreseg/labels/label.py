@@ -22,10 +22,8 @@ from poreseg.images.source import Source
 MEANINGS = {"pore": PORE, "matrix": MATRIX, "unknown": UNKNOWN}
 FAR = 1e7  # px; coordinates beyond are broken, and overflow in rasterising
 NAMELESS = "no class"
-MANY, CORNER = (
-    10,
-    0.6,
-)  # regions that are in that share of height and width, from 0 on, hardly by chance
+MANY = 10  # regions, that lie in a corner hardly by chance
+CORNER = 0.6  # of height and width
 
 
 @dataclass(frozen=True)
