@@ -491,6 +491,63 @@ def test_what_is_outside_a_round_field_of_view_is_no_specimen_but_an_open_pore_i
     assert valid[middle, side // 10 : side // 4].all()
 
 
+@pytest.mark.parametrize("share", [0.66, 0.7])
+def test_a_field_of_view_that_is_small_in_its_image_is_found_within_a_border(tmp_path, share):
+    """What is outside it is more than may be left out as such, and at 0.7 a border is none of it."""
+    rows, cols = np.mgrid[:400, :400] - 199.5
+    inside = np.hypot(rows, cols) < share * 200
+    Image.fromarray(np.where(inside, specimen(400, 400), 0).astype(np.uint8)).save(tmp_path / "a.tif")  # fmt: skip
+    valid, tags = valid_after(tmp_path / "a.tif", tmp_path)
+    assert "border of" in tags["FRAME"]
+    assert "outside the field of view" in tags["FRAME"]
+    assert (valid != inside).mean() < 0.002
+
+
+def test_one_value_around_a_specimen_that_is_not_left_out_is_told_of(tmp_path):
+    rows, cols = np.mgrid[:400, :400] - 199.5
+    away, angle = np.hypot(rows, cols), np.arctan2(rows, cols)
+    chip = away < 160 * (1 + 0.18 * np.sin(3 * angle) + 0.08 * np.sin(7 * angle + 1))
+    for inside in (chip, away < 100):
+        Image.fromarray(np.where(inside, specimen(400, 400), 0).astype(np.uint8)).save(tmp_path / "a.png")  # fmt: skip
+        with pytest.warns(
+            PoresegWarning, match="of one value, that reaches three corners, and count as"
+        ):
+            valid, _ = valid_after(tmp_path / "a.png", tmp_path)
+        assert np.count_nonzero(valid & ~inside) > 0.1 * valid.size
+
+
+LONE = {
+    "fill of real numbers": (np.float32, 1 / 255, -9999),
+    "scale bar on 12 bits": (np.uint16, 16, 65535),
+    "fill of a signed CT": (np.int16, 8, -32768),
+}
+
+
+@pytest.mark.parametrize(("dtype", "scale", "lone"), LONE.values(), ids=LONE)
+def test_a_value_far_from_all_others_has_no_say_in_the_levels_and_is_told_of(tmp_path, dtype, scale, lone):  # fmt: skip
+    pixels = (specimen(300, 400) * scale).astype(dtype)
+    marked = np.zeros(pixels.shape, bool)
+    marked[250:270, 200:330] = True
+    pixels[marked] = lone
+    formats.tiff(pixels)(tmp_path / "a.tif")
+    with pytest.warns(PoresegWarning, match=rf"2\.17 % of its values are {lone}, the others"):
+        ingest(tmp_path / "a.tif", tmp_path / "r.tif", **READING)
+    with rasterio.open(tmp_path / "r.tif") as raster:
+        levels = float(raster.tags()["LOW"]), float(raster.tags()["HIGH"])
+    assert levels == pytest.approx(np.percentile(pixels[~marked], [0.5, 99.5]))
+
+
+@pytest.mark.parametrize("clipped", [0, 255])
+def test_saturated_pores_keep_their_say_in_the_levels(tmp_path, clipped):
+    pixels = np.clip(_bubbles(0, 0.25, clipped).astype(float) + np.random.default_rng(0).normal(0, 25, (500, 600)), 0, 255)  # fmt: skip
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "a.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PoresegWarning)
+        ingest(tmp_path / "a.png", tmp_path / "r.tif", **READING)
+    with rasterio.open(tmp_path / "r.tif") as raster:
+        assert clipped in (float(raster.tags()["LOW"]), float(raster.tags()["HIGH"]))
+
+
 def core_in_air(side, dtype, noise, air):
     """A bright round core with dark pores, one of them open, in air that is as dark as they are; and where it is."""
     draw = np.random.default_rng(1)
@@ -511,7 +568,7 @@ def core_in_air(side, dtype, noise, air):
         (400, np.uint8, 0.03, -0.085, ""),  # cut off at black
         (400, np.uint16, 0.002, 0.12, ""),  # hardly any noise
         (400, np.uint8, 0.03, 0.12, "colour"), (400, np.uint8, 0.03, 0.12, "bar"), (400, np.uint8, 0.03, 0.12, "line"),
-        (400, np.uint8, 0.03, 0.12, "round"), (2500, np.uint16, 0.06, 0.12, "round"), (400, np.uint8, 0.03, -0.085, "round"), (400, np.uint8, 0.03, 0.12, "dead pixel"),
+        (400, np.uint8, 0.03, 0.12, "wide"), (400, np.uint8, 0.03, 0.12, "round"), (2500, np.uint16, 0.06, 0.12, "round"), (400, np.uint8, 0.03, -0.085, "round"), (400, np.uint8, 0.03, 0.12, "dead pixel"),
     ],
 )  # fmt: skip
 def test_the_air_around_a_core_is_no_specimen(tmp_path, side, dtype, noise, air, beside):
@@ -522,6 +579,9 @@ def test_the_air_around_a_core_is_no_specimen(tmp_path, side, dtype, noise, air,
         pixels, inside = np.vstack([pixels, bar(side, 40)]), np.pad(inside, ((0, 40), (0, 0)))
     elif beside == "colour":
         pixels = np.dstack([pixels // 2, pixels, pixels])
+    elif beside == "wide":  # a photo through an eyepiece, higher than wide or wider than high
+        air_beside = np.random.default_rng(2).choice(pixels[-20:, :20].ravel(), (2, side, 80))
+        pixels, inside = np.hstack([air_beside[0], pixels, air_beside[1]]), np.pad(inside, ((0, 0), (80, 80)))  # fmt: skip
     elif beside == "dead pixel":
         pixels = pixels.astype(np.float32)
         pixels[side // 2 + 9, side // 2 + 9] = np.nan

@@ -27,9 +27,21 @@ def brightness(bands: NDArray[Any]) -> NDArray[np.float32]:
 
 def outside_view(bands: NDArray[Any]) -> NDArray[np.bool_] | None:
     """What lies outside a round or turned field of view: one value that fills the corners."""
+    return _around(_like_corners(bands))
+
+
+def filled_around(bands: NDArray[Any]) -> float:
+    """Share of a picture that one value fills from three of its corners on, 0 where none does."""
+    parts, _ = ndimage.label(_like_corners(bands))
+    corners = [part for part in parts[[0, 0, -1, -1], [0, -1, 0, -1]] if part]
+    return float(np.isin(parts, corners).mean()) if len(corners) >= CORNERS else 0.0
+
+
+def _like_corners(bands: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a picture has the value that most of its corners have."""
     corners = [bands[:, row, col] for row in (0, -1) for col in (0, -1)]
     fill = max(corners, key=lambda value: sum(bool((value == c).all()) for c in corners))
-    return _around((bands == fill[:, None, None]).all(axis=0))
+    return np.asarray((bands == fill[:, None, None]).all(axis=0))
 
 
 def air_around(bands: NDArray[Any], outside: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
@@ -62,7 +74,7 @@ def air_around(bands: NDArray[Any], outside: NDArray[np.bool_]) -> NDArray[np.bo
     grown = ndimage.binary_dilation(found, iterations=round(3 * SMOOTH), mask=gray < half)
     air = ndimage.binary_dilation(grown, iterations=2)  # what is half air, half specimen is no pore
     spans, whole = ([np.ptp(np.flatnonzero(area.any(axis=axis))) for axis in (0, 1)] for area in (~air, ~outside))  # fmt: skip
-    fills = all(span >= SPAN * length for span, length in zip(spans, whole, strict=True))
+    fills = min(spans) >= SPAN * min(whole)  # a round specimen is as wide as the shorter side
     enough = (air & ~outside).mean() >= SHARE[0]
     return air if fills and enough and _has_sharp_edge(gray, found, air) else None
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from poreseg.images.around import SHARE, air_around, brightness, outside_view
+from poreseg.errors import warn
+from poreseg.images.around import SHARE, air_around, brightness, filled_around, outside_view
 from poreseg.images.source import Picture, Source
 from poreseg.images.windows import Window
 
@@ -144,25 +145,28 @@ def find_frame(
         return Frame(rows, bar_from)
     kept = len(view.valid) - -(-rows // view.step)
     bands = view.bands[:, :kept]
-    top, bottom, left, right = _edges(bands)
-    outside = outside_view(bands)
+    (top, bottom, left, right), outside = _edges(bands), outside_view(bands)
     inner = slice(top, kept - bottom), slice(left, bands.shape[2] - right)
-    told = (~view.valid[:kept]).mean() >= SHARE[0]  # by the file itself; less is a dead pixel
     if outside is not None and outside[inner].mean() >= SHARE[0] / 2:  # more than straight edges
-        below = (0, len(view.valid) - kept), (0, 0)
-        air = None if told else air_around(bands, outside)
-        if air is not None:
-            air = np.pad(air, below)
+        top = bottom = left = right = 0
+    else:
+        bands = bands[:, *inner]
+        outside = outside_view(bands)
+    around = (top, len(view.valid) - kept + bottom), (left, right)
+    told = (~view.valid[:kept]).mean() >= SHARE[0]  # by the file itself; less is a dead pixel
+    air = None if told else air_around(bands, np.zeros(bands[0].shape, bool) if outside is None else outside)  # fmt: skip
+    if outside is None and air is None and (share := filled_around(bands)) >= SHARE[0]:
+        warn(f"{source.path}: {share:.0%} of it are of one value, that reaches three corners, and count as specimen; "
+             "if that shows none, make it NaN or nodata, or crop the image")  # fmt: skip
+    fill = None
+    if outside is not None:
         fill = bands[:, 0, 0] if outside[0, 0] else bands[:, -1, -1]
-        near = np.pad(ndimage.binary_dilation(outside), below)
-        return Frame(rows, bar_from, outside=near, fill=fill, air=air, step=view.step)
-    air = None if told else air_around(bands[:, *inner], np.zeros(view.valid.shape, bool)[inner])
-    if air is not None:
-        air = np.pad(air, ((top, len(view.valid) - kept + bottom), (left, right)))
+        outside = np.pad(ndimage.binary_dilation(outside), around)
     if rows and bottom:  # a line between specimen and bar is the bar's
         rows, bottom = rows + bottom * view.step, 0
     edges = (top * view.step, bottom * view.step, left * view.step, right * view.step)
-    return Frame(rows, bar_from, edges, air=air, step=view.step)
+    air = None if air is None else np.pad(air, around)
+    return Frame(rows, bar_from, edges, outside, fill, air, view.step)
 
 
 def _gray8(view: Overview) -> NDArray[np.uint8]:

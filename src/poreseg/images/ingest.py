@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from poreseg.errors import PoresegError, warn
 from poreseg.images import scale
@@ -16,6 +17,7 @@ from poreseg.images.registry import open_image
 from poreseg.images.source import Choice, Source
 
 HIDDEN = "NaN, transparent or nodata"
+LONE = 0.25  # of the contrast, at most, is left to all others by a value that stands for no gray
 
 
 def ingest(
@@ -107,7 +109,7 @@ def look(
     specimen = frame.out_of(view, source)
     _check_range(specimen, source, f" beside {frame}")
     with_air = replace(frame, air=None).out_of(view, source)
-    return specimen, frame, _gray_levels(with_air, low_percentile, high_percentile)
+    return specimen, frame, _gray_levels(with_air.values, low_percentile, high_percentile, source)
 
 
 def _check_range(view: Overview, source: Source, beside: str = "") -> None:
@@ -120,10 +122,25 @@ def _check_range(view: Overview, source: Source, beside: str = "") -> None:
         )
 
 
-def _gray_levels(view: Overview, low: float, high: float) -> tuple[float, float]:
-    """Levels that become black and white: two percentiles, or the range where they meet."""
-    values = view.values
+def _gray_levels(
+    values: NDArray[Any], low: float, high: float, source: Source
+) -> tuple[float, float]:
+    """Levels that become black and white: two percentiles, or the range where they meet.
+
+    A value far from all others, of what has no data or of a scale bar drawn on the image, has no say,
+    or all others would be one gray; it is told.
+    """
     black, white = np.percentile(values, [low, high])
+    for lone in (black, white):
+        others = values[values != lone]
+        if not 0 < len(others) < len(values):
+            continue
+        darkest, brightest = np.percentile(others, [low, high])
+        if 0 < brightest - darkest < LONE * (white - black):
+            share = 100 * (1 - len(others) / len(values))
+            warn(f"{source.path}: {share:.3g} % of its values are {lone:g}, the others {darkest:g} to {brightest:g}: it has no "
+                 "say in what is black and white, but counts as specimen; if it shows none, make it NaN or nodata")  # fmt: skip
+            return float(darkest), float(brightest)
     if black == white:
         black, white = values.min(), values.max()
     return float(black), float(white)
