@@ -34,7 +34,6 @@ from poreseg.images.tiles import tile
 from poreseg.learning import encoder as encoders
 from poreseg.learning import loop
 from poreseg.learning.calibrate import (
-    BINS,
     THRESHOLDS,
     apply_temperature,
     best_threshold,
@@ -59,7 +58,7 @@ from poreseg.learning.pretrain import MADE_OF, pretrain
 from poreseg.learning.sliding import predict_raster, predict_strips
 from poreseg.learning.speed import speed_up
 from poreseg.learning.train import train, validate
-from poreseg.metrics import count, histograms
+from poreseg.metrics import BINS, count, histograms
 from poreseg.plan import sources
 from poreseg.tracking import Silent
 

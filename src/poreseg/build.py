@@ -8,7 +8,7 @@ from typing import Any
 
 from poreseg.errors import PoresegError
 from poreseg.files import TEMPORARY, read_json, write_json
-from poreseg.metrics import METHODS
+from poreseg.metrics import METHODS, ROLES
 from poreseg.plan import RECORD, Plan, recorded
 
 MODEL = re.compile(r"fold-\d+|all")  # names of model folders
@@ -91,7 +91,7 @@ def summary(results: Path | str) -> str:
     scores = read_json(metrics)
     lines = [f"  page   {results / 'report' / 'index.html'}"]
     lines += [f"  masks  {results / 'masks'}/  (pores in blue: {results / 'overlays'}/)"]
-    for role in ("train", "validation", "test"):
+    for role in ROLES:
         if scores[role]["images"] or role == "test":  # that none judge is worth a line
             lines.append(f"  {_score_line(role, scores[role])}")
     beside = [

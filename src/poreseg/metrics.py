@@ -13,6 +13,8 @@ from poreseg.classes import MATRIX, PORE, UNKNOWN
 METHODS = {  # baselines, and what they are called
     "otsu": "Otsu's threshold", "sauvola": "Sauvola's local threshold", "random_forest": "random forest",
 }  # fmt: skip
+ROLES = ("train", "validation", "test")
+BINS = 1000  # of the probability: most are near 0, and there a hundredth is too coarse
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,17 @@ def histograms(
     place = np.clip((np.nan_to_num(probabilities) * bins).astype(np.int64), 0, bins - 1)
     return (np.bincount(place[label == PORE], minlength=bins),
             np.bincount(place[label == MATRIX], minlength=bins))  # fmt: skip
+
+
+def iou_by_threshold(pore: NDArray[np.int64], matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """IoU (..., bins) where the lower edge of each bin is the threshold, of histograms (..., bins); NaN of nothing.
+
+    >>> iou_by_threshold(np.array([0, 2]), np.array([1, 0])).round(2).tolist()
+    [0.67, 1.0]
+    """
+    hit, false = (np.flip(np.flip(found, -1).cumsum(-1), -1) for found in (pore, matrix))
+    union = pore.sum(-1, keepdims=True) + false
+    return np.divide(hit, union, out=np.full(hit.shape, np.nan), where=union > 0)
 
 
 def mean(values: Sequence[float | None]) -> float | None:

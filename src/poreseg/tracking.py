@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from poreseg.errors import warn
 from poreseg.files import read_json, write_json
+from poreseg.metrics import ROLES
 
 STORE = "sqlite:///mlflow.db"
 EXPERIMENT = "poreseg"
@@ -202,7 +203,7 @@ def track(
     figures = {
         f"{role}/{key}.{kind}": value  # MLflow shows what stands before the slash as one group
         for kind, found in [("unet", summary), *summary["baselines"].items()]
-        for role in ("train", "validation", "test")
+        for role in ROLES
         for key, value in found[role].items()
         if isinstance(value, float)
     }

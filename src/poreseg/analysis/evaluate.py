@@ -15,12 +15,10 @@ from poreseg.classes import PORE, UNKNOWN
 from poreseg.errors import warn
 from poreseg.files import read_json, write_json
 from poreseg.images.raster import open_raster
-from poreseg.metrics import Counts, count, histograms, summarise
+from poreseg.metrics import BINS, ROLES, Counts, count, histograms, iou_by_threshold, summarise
 from poreseg.tables import write_table
 
-ROLES = ("train", "validation", "test")
 STEPS = 100  # of the threshold
-BINS = 10 * STEPS  # of the probability: most are near 0, and there a hundredth is too coarse
 Histograms = Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]  # pore, matrix by role
 
 
@@ -146,12 +144,11 @@ def threshold_curve(found: Histograms) -> pd.DataFrame:
     """Pooled IoU of each role for thresholds 0.01 to 0.99."""
     rows = []
     for role, (pore, matrix) in found.items():
-        hit, false = (_from_above(counts)[:: BINS // STEPS] for counts in (pore, matrix))
-        union = false + pore.sum()
+        ious = iou_by_threshold(pore, matrix)[:: BINS // STEPS]
         rows += [
-            {"role": role, "threshold": step / STEPS, "iou_pooled": hit[step] / union[step]}
+            {"role": role, "threshold": step / STEPS, "iou_pooled": ious[step]}
             for step in range(1, STEPS)
-            if union[step]
+            if not np.isnan(ious[step])
         ]
     return pd.DataFrame(rows, columns=["role", "threshold", "iou_pooled"])
 
@@ -179,8 +176,3 @@ def calibration_error(curve: pd.DataFrame, role: str) -> float | None:
     if part.empty:
         return None
     return float(np.average((part["probability"] - part["pore_share"]).abs(), weights=part["pixels"]))  # fmt: skip
-
-
-def _from_above(histogram: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Count of values in a bin or any higher one."""
-    return histogram[::-1].cumsum()[::-1]

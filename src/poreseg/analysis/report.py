@@ -17,12 +17,11 @@ from skimage.segmentation import find_boundaries
 
 from poreseg.analysis.displaced import Displaced
 from poreseg.analysis.errors import differences, labelled
-from poreseg.analysis.evaluate import ROLES
 from poreseg.classes import PORE
 from poreseg.files import read_json, write_text
 from poreseg.images.raster import open_raster
 from poreseg.images.scale import digits
-from poreseg.metrics import METHODS
+from poreseg.metrics import METHODS, ROLES
 from poreseg.names import by_name
 from poreseg.prediction.segment import BLUE, paint
 from poreseg.tables import read_table

@@ -17,10 +17,9 @@ from poreseg.images.raster import open_raster
 from poreseg.learning.card import THRESHOLD
 from poreseg.learning.model import Model
 from poreseg.learning.sliding import predict_raster
-from poreseg.metrics import histograms
+from poreseg.metrics import BINS, histograms, iou_by_threshold
 
 AS_PREDICTED = {"window": 512, "overlap": 64, "batch": 4}
-BINS = 1000  # of probability
 MAX_TEMPERATURE = 10.0  # and 1 / 10 the least
 THRESHOLDS = np.arange(0.2, 0.71, 0.02)
 LEAST_IMAGES = 5  # that a threshold is fitted to; one of fewer did not hold for other images (docs/accuracy.md)
@@ -83,13 +82,9 @@ def fit_temperature(pore: NDArray[np.int64], matrix: NDArray[np.int64]) -> float
 
 def best_threshold(pore: NDArray[np.int64], matrix: NDArray[np.int64]) -> float:
     """The threshold of the highest mean IoU over images that hold pores, of histograms (images, bins)."""
-    holds = pore.sum(axis=1) > 0
-    lower_edges = np.arange(BINS) / BINS
-    ious = []
-    for threshold in THRESHOLDS:
-        above = lower_edges >= threshold - 1e-9
-        union = pore.sum(axis=1) + matrix[:, above].sum(axis=1)
-        ious.append((pore[:, above].sum(axis=1) / union.clip(min=1))[holds].mean())
+    holds = pore.any(axis=1)
+    bins = np.rint(THRESHOLDS * BINS).astype(int)
+    ious = iou_by_threshold(pore[holds], matrix[holds])[:, bins].mean(axis=0)
     near = np.abs(THRESHOLDS - THRESHOLD)  # of equally good ones the usual
     best = int(np.lexsort((near, -np.round(ious, 4)))[0])
     return round(float(THRESHOLDS[best]), 2)
