@@ -1,12 +1,12 @@
 """Stages of a stream that work at the same time: reading, computing and writing overlap."""
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-END = object()
+END: Any = object()
 
 
 def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
@@ -14,36 +14,11 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
 
     What the maker raises is raised here. When the taker stops, so does the maker.
     """
-    made: queue.Queue[Any] = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
-
-    def put(item: Any) -> bool:
-        while not stopped.is_set():
-            try:
-                made.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def make() -> None:
-        try:
-            for item in items:
-                if not put((item, None)):
-                    break
-            else:
-                put(END)
-        except BaseException as error:
-            put((None, error))
-
-    maker = threading.Thread(target=make, daemon=True)
-    maker.start()
+    made, maker = iter(items), ThreadPoolExecutor(1)
     try:
-        while (taken := made.get()) is not END:
-            item, error = taken
-            if error is not None:
-                raise error
+        coming = deque(maker.submit(next, made, END) for _ in range(depth))
+        while (item := coming.popleft().result()) is not END:
+            coming.append(maker.submit(next, made, END))
             yield item
     finally:
-        stopped.set()
-        maker.join()
+        maker.shutdown(cancel_futures=True)
