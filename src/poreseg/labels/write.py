@@ -1,15 +1,17 @@
 """Label rasters as files that labelling tools read; each gives back exactly the pixels."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.features import rasterize, shapes
+from shapely.geometry import shape as to_shapely
 
 from poreseg.classes import MATRIX, OURS, PORE, UNKNOWN
 from poreseg.errors import PoresegError
@@ -117,7 +119,7 @@ def _labelme(values: NDArray[np.uint8], grid: Grid, image: str, ground: int) -> 
         for name, geometry in outlines(values, ground)
         for hole, ring in enumerate(geometry["coordinates"])
     ]
-    rings.sort(key=lambda item: (-_area(item[0]), item[1]))  # what fills a hole after the hole
+    rings.sort(key=lambda item: (-shapely.Polygon(item[0]).area, item[1]))  # what fills a hole after the hole  # fmt: skip
     return {
         "version": "5.5.0", "flags": {},
         "shapes": [{"label": name, "points": [list(point) for point in ring[:-1]], "group_id": None,
@@ -132,12 +134,11 @@ def _coco(values: NDArray[np.uint8], grid: Grid, ground: int) -> dict[str, Any]:
     ids = {name: number for number, name in enumerate(NAMES.values(), start=1)}
     annotations = []
     for number, (name, geometry) in enumerate(outlines(values, ground), start=1):
-        rings = geometry["coordinates"]
-        x, y = np.array(rings[0]).T
-        box = [x.min(), y.min(), x.max() - x.min(), y.max() - y.min()]
+        rings, shape = geometry["coordinates"], to_shapely(geometry)
+        left, top, right, bottom = shape.bounds
         annotations.append({
             "id": number, "image_id": 1, "category_id": ids[name], "iscrowd": int(len(rings) > 1),
-            "bbox": box, "area": _area(rings[0]) - sum(map(_area, rings[1:])),
+            "bbox": [left, top, right - left, bottom - top], "area": shape.area,
             "segmentation": _runs(geometry, grid) if len(rings) > 1
             else [[coordinate for point in rings[0][:-1] for coordinate in point]],
         })  # fmt: skip
@@ -164,8 +165,3 @@ def _runs(geometry: dict[str, Any], grid: Grid) -> dict[str, Any]:
     ends = np.stack([first, last], axis=1).ravel()
     counts = np.diff([0, *ends, grid.height * grid.width]).tolist()
     return {"size": list(grid.shape), "counts": counts}
-
-
-def _area(ring: Sequence[Sequence[float]]) -> float:
-    x, y = np.array(ring).T
-    return float(abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2)
