@@ -67,7 +67,12 @@ def test_each_section_is_the_keywords_of_its_verb(verb):
         ("baseline", "seed", 2**32, r"baseline.seed is 4294967296"),
         (1, None, {}, r"unknown key 1"),
         ("predict", "window", 500, "predict.window is 500.*multiple of 32"),
-        ("augment", "scale", [2, 1], r"augment.*scale is \[smallest, largest\]"),
+        (
+            "augment",
+            "scale",
+            [2, 1],
+            r"augment: scale is \[smallest, largest\], got \[2\.0, 1\.0\]$",
+        ),
     ],
 )
 def test_a_wrong_param_is_named_with_the_nearest_known_one(section, key, value, message):

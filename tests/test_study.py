@@ -469,3 +469,10 @@ def test_a_new_image_does_not_shuffle_the_others():
     after = split_study([sample(n) for n in [*names, "new"]], "x", **SPLIT)
     changed = [n for n in names if before[n].role != after[n].role]
     assert len(changed) <= 2
+
+
+def test_a_study_that_is_asked_for_an_image_it_has_not_says_so():
+    study = split_study([sample("slice1"), sample("b")], "x", **SPLIT)
+    assert study["b"].name == "b"
+    with pytest.raises(PoresegError, match=r"x: no image slcie1 .did you mean 'slice1'"):
+        study["slcie1"]

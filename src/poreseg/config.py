@@ -192,4 +192,6 @@ def _say(problem: Any, count: int, where: str) -> str:
         return f"{where}: unknown key {key}{hint}{more}"
     if problem["type"] == "missing":
         return f"{where}: {key} is missing; restore it from params.yaml in git{more}"
+    if problem["type"] == "value_error":  # of a whole section: its message says which values
+        return f"{where}: {key}: {problem['ctx']['error']}{more}"
     return f"{where}: {key} is {problem['input']!r}: {problem['msg'].lower()}{more}"

@@ -36,7 +36,8 @@ class Sample:
 
     `labels` is the file of its label, or one for each class, or none; `part` is a digest of
     what a file of several images says of this one, None of other files. `channel`, `plane` and
-    `data_bar_px` are as in samples.csv, None where it says nothing. `role` says what its label is for: "train", "validation", "test", or "unlabelled".
+    `data_bar_px` are as in samples.csv, None where it says nothing. `role` says what its label is for: "train",
+    "validation", "test", or "unlabelled"; before the split, what samples.csv asks, else "unassigned".
     `fold` is the fold whose model does not learn from it, None where all models may.
     """
 
@@ -62,7 +63,11 @@ class Study:
     folds: int
 
     def __getitem__(self, name: str) -> Sample:
-        return next(sample for sample in self.samples if sample.name == name)
+        """The image of a name; `PoresegError` where there is none, as of a target that was misspelt."""
+        for sample in self.samples:
+            if sample.name == name:
+                return sample
+        raise PoresegError(f"{self.folder}: no image {name}{nearest(name, self.names)}")
 
     @property
     def names(self) -> list[str]:
