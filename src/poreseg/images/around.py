@@ -16,7 +16,7 @@ NOISE = 6.0  # deviations that smoothed air stays below
 FAINT = 0.15  # of the way to the specimen that air may be bright, whatever its noise
 SPECK = 60  # px, at most, of what is bright in the air: a hot pixel, smoothed
 PATCH = 0.04  # of the side, from each corner: air, where there is any
-SPAN = 0.8  # of height and width, at least, that a specimen in air fills
+SPAN = 0.8  # of the shorter side, at least, that a specimen in air spans each way
 RISE = 0.5  # of the way from air to specimen that an edge makes at once, and a vignette does not
 
 
