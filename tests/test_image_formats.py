@@ -491,6 +491,23 @@ def test_what_is_outside_a_round_field_of_view_is_no_specimen_but_an_open_pore_i
     assert valid[middle, side // 10 : side // 4].all()
 
 
+@pytest.mark.parametrize("soft", [0, 1, 3, 8])
+@pytest.mark.parametrize("invert", [False, True])
+def test_the_soft_edge_of_a_field_of_view_is_no_specimen(tmp_path, soft, invert):
+    """Of a microscope's camera whose black is cut off; at 8 px it takes 80 px from black to all its light."""
+    rows, cols = np.mgrid[:600, :800] - np.array([300, 400])[:, None, None]
+    away = np.hypot(rows, cols)
+    light = (away < 270) if not soft else 1 / (1 + np.exp(np.clip((away - 270) / soft, -40, 40)))
+    pixels = (specimen(600, 800) * light).astype(np.uint8)
+    Image.fromarray(255 - pixels if invert else pixels).save(tmp_path / "a.png")
+    valid, tags = valid_after(tmp_path / "a.png", tmp_path)
+    assert "outside the field of view" in tags["FRAME"]
+    assert (valid != (away < 270)).sum() < 2 * np.pi * 270 * (
+        1 + soft
+    )  # its radius to within its softness
+    assert (~valid[away < 268 - 2 * soft]).mean() < 0.001  # where it is dark, its edge seems nearer
+
+
 @pytest.mark.parametrize("share", [0.66, 0.7])
 def test_a_field_of_view_that_is_small_in_its_image_is_found_within_a_border(tmp_path, share):
     """What is outside it is more than may be left out as such, and at 0.7 a border is none of it."""

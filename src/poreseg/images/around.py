@@ -16,6 +16,7 @@ NOISE = 6.0  # deviations that smoothed air stays below
 FAINT = 0.15  # of the way to the specimen that air may be bright, whatever its noise
 SPECK = 60  # px, at most, of what is bright in the air: a hot pixel, smoothed
 PATCH = 0.04  # of the side, from each corner: air, where there is any
+RIM = 0.08  # of the side, the widest soft edge of a field of view
 SPAN = 0.8  # of the shorter side, at least, that a specimen in air spans each way
 RISE = 0.5  # of the way from air to specimen that an edge makes at once, and a vignette does not
 
@@ -28,6 +29,21 @@ def brightness(bands: NDArray[Any]) -> NDArray[np.float32]:
 def outside_view(bands: NDArray[Any]) -> NDArray[np.bool_] | None:
     """What lies outside a round or turned field of view: one value that fills the corners."""
     return _around(_like_corners(bands))
+
+
+def soft_rim(bands: NDArray[Any], outside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What a soft edge adds to the outside of a field of view, up to where it is half as bright as the specimen.
+
+    Nothing where the edge is sharp, and where it is not over after `RIM` of the side, as of a vignette.
+    """
+    gray = brightness(bands)
+    light = np.abs(gray - gray[outside][0])
+    rings = np.floor(ndimage.distance_transform_edt(~outside)).astype(int)  # 0 outside, 1 along it
+    within = range(1, 1 + round(RIM * max(outside.shape)))
+    seen = ndimage.median(light, rings, within) / np.median(light[~outside])
+    bright = np.flatnonzero(seen >= RISE)
+    wide = bright[0] if len(bright) and seen[0] < FAINT else 0
+    return (rings >= 1) & (rings <= wide)
 
 
 def filled_around(bands: NDArray[Any]) -> float:

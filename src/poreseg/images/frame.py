@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from poreseg.errors import warn
-from poreseg.images.around import SHARE, air_around, brightness, filled_around, outside_view
+from poreseg.images.around import (
+    SHARE,
+    air_around,
+    brightness,
+    filled_around,
+    outside_view,
+    soft_rim,
+)
 from poreseg.images.source import Picture, Source
 from poreseg.images.windows import Window
 
@@ -57,7 +64,8 @@ class Frame:
 
     `bar_rows` at the bottom are a data bar; `edges` are uniform borders in px (top, bottom,
     left, right); `outside` is the overview's part that lies outside a round or turned field of
-    view, where pixels of the value `fill` show nothing; `air` is its part around a specimen.
+    view, where pixels of the value `fill` show nothing, and `rim` its soft edge, which shows
+    nothing either; `air` is the overview's part around a specimen.
     """
 
     bar_rows: int = 0
@@ -65,6 +73,7 @@ class Frame:
     edges: tuple[int, int, int, int] = (0, 0, 0, 0)
     outside: NDArray[np.bool_] | None = None
     fill: NDArray[Any] | None = None
+    rim: NDArray[np.bool_] | None = None
     air: NDArray[np.bool_] | None = None
     step: int = 1
 
@@ -73,7 +82,9 @@ class Frame:
 
     @property
     def _around(self) -> NDArray[np.bool_] | None:
-        return self.outside if self.air is None else self.air  # air lies within a field of view
+        if self.air is not None:
+            return self.air  # which lies within a field of view
+        return self.outside if self.outside is None or self.rim is None else self.outside | self.rim
 
     def shows(
         self, rows: NDArray[np.intp], cols: NDArray[np.intp], bands: NDArray[Any], source: Source
@@ -88,8 +99,9 @@ class Frame:
         here = np.ix_(rows // self.step, cols // self.step)
         if self.outside is not None and self.fill is not None:
             inside &= ~(self.outside[here] & (bands == self.fill[:, None, None]).all(axis=0))
-        if self.air is not None:
-            inside &= ~self.air[here]
+        for part in (self.rim, self.air):
+            if part is not None:
+                inside &= ~part[here]
         return inside
 
     def within(self, window: Window, picture: Picture, source: Source) -> NDArray[np.bool_]:
@@ -158,15 +170,18 @@ def find_frame(
     if outside is None and air is None and (share := filled_around(bands)) >= SHARE[0]:
         warn(f"{source.path}: {share:.0%} of it are of one value, that reaches three corners, and count as specimen; "
              "if that shows none, make it NaN or nodata, or crop the image")  # fmt: skip
-    fill = None
+    fill = rim = None
     if outside is not None:
         fill = bands[:, 0, 0] if outside[0, 0] else bands[:, -1, -1]
+        rim = (
+            np.pad(soft_rim(bands, outside), around) if air is None else None
+        )  # air has one of its own
         outside = np.pad(ndimage.binary_dilation(outside), around)
     if rows and bottom:  # a line between specimen and bar is the bar's
         rows, bottom = rows + bottom * view.step, 0
     edges = (top * view.step, bottom * view.step, left * view.step, right * view.step)
     air = None if air is None else np.pad(air, around)
-    return Frame(rows, bar_from, edges, outside, fill, air, view.step)
+    return Frame(rows, bar_from, edges, outside, fill, rim, air, view.step)
 
 
 def _gray8(view: Overview) -> NDArray[np.uint8]:
