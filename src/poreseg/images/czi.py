@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -50,18 +50,18 @@ def _source(path: Path, document: czi.CziReader, choice: Choice) -> Source:
         raise PoresegError(f"{path}: pixels of type {kind}; wanted {', '.join(PIXELS)}")
     dtype, bands = PIXELS[kind]
     return _Czi(
-        path, area.h, area.w, bands * len(channels), np.dtype(dtype),
+        path=path, height=area.h, width=area.w, count=bands * len(channels), dtype=np.dtype(dtype),
         scales=scale.from_czi(document.raw_metadata, path.name), planes=planes, document=document, left=area.x, top=area.y,
         wanted=[position | {"C": channel - 1} for channel in channels],
     )  # fmt: skip
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Czi(Source):
-    document: Any = None
-    left: int = 0
-    top: int = 0
-    wanted: list[dict[str, int]] = field(default_factory=list)
+    document: Any
+    left: int
+    top: int
+    wanted: list[dict[str, int]]
 
     def _read(self, window: Window) -> Picture:
         area = (self.left + window.col, self.top + window.row, window.width, window.height)

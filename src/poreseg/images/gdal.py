@@ -68,10 +68,10 @@ def _env() -> rasterio.Env:
     return rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_TIFF_INTERNAL_MASK=True)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Gdal(Source):
-    datasets: Sequence[rasterio.DatasetReader] = ()
-    indexes: tuple[int, ...] = (1,)  # bands of each dataset
+    datasets: Sequence[rasterio.DatasetReader]
+    indexes: tuple[int, ...]  # bands of each dataset
     convert: Callable[[NDArray[Any]], NDArray[Any]] | None = None
     all_valid: bool = False  # a label's nodata of 0 is its ground
 
@@ -81,8 +81,9 @@ class _Gdal(Source):
         colours = first.count - _has_alpha(first)
         indexes = pick_bands(path, choice, colours)
         return cls(
-            path, first.height, first.width, len(indexes) * len(datasets), np.dtype(first.dtypes[0]),
-            first.crs, first.transform, scale.from_crs(first.crs, first.transform, path.name), datasets=datasets, indexes=indexes,
+            path=path, height=first.height, width=first.width, count=len(indexes) * len(datasets), dtype=np.dtype(first.dtypes[0]),
+            crs=first.crs, transform=first.transform, scales=scale.from_crs(first.crs, first.transform, path.name),
+            datasets=datasets, indexes=indexes,
             all_valid=choice.of_label and first.nodata == 0 and MaskFlags.nodata in first.mask_flag_enums[0],
         )  # fmt: skip
 

@@ -77,7 +77,7 @@ class Picture:
         return Picture(np.ascontiguousarray(colours), valid, alpha=self.alpha)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Source(ABC):
     """An open image.
 
@@ -123,20 +123,26 @@ class Source(ABC):
             yield window, self.read(window).coloured()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class InMemory(Source):
     """An image whose format is only read whole, or that is mapped into memory."""
 
-    picture: Picture | None = None
+    picture: Picture
 
     @classmethod
     def of(cls, path: Path, picture: Picture) -> "InMemory":
         """A source of a picture."""
         count, height, width = picture.bands.shape
-        return cls(path, height, width, count, picture.bands.dtype, picture=picture)
+        return cls(
+            path=path,
+            height=height,
+            width=width,
+            count=count,
+            dtype=picture.bands.dtype,
+            picture=picture,
+        )
 
     def _read(self, window: Window) -> Picture:
-        assert self.picture is not None
         return self.picture.crop(window)
 
 
