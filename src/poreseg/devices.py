@@ -88,7 +88,7 @@ def own_gpu() -> Iterator[bool]:
     found = gpus()
     with ExitStack() as held:
         for gpu in found:
-            # a number is one within its job: Slurm counts each job's GPUs from 0
+            # numbers hold within a Slurm job: it counts each job's GPUs from 0
             job = os.environ.get("SLURM_JOB_ID", "") if gpu.isdigit() else ""
             lock = FileLock(Path(tempfile.gettempdir()) / f"poreseg-{user}-{job}-{gpu}.lock")
             try:

@@ -18,11 +18,8 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pore
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}-")  # before the name of a file that is being written
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EROFS, errno.ENAMETOOLONG)
-SAY_NO_ROOM = (
-    "no space left",
-    "write failed",
-    "write error",
-)  # safetensors, torch and GDAL, libpng
+# safetensors, torch and GDAL, libpng
+SAY_NO_ROOM = ("no space left", "write failed", "write error")
 
 
 @contextmanager

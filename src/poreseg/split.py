@@ -24,7 +24,7 @@ def split_study(
 
     Groups (specimens, or images with ``by="image"``) are drawn in an order that depends
     on their names and the seed alone, so that a new image leaves nearly all others where
-    they are (which of them is for test no more, the build says). Test images are those named in samples.csv; where none is, groups are set aside until
+    they are (a build tells which test images have changed). Test images are those named in samples.csv; where none is, groups are set aside until
     `test_fraction` of the labelled images is reached.
 
     Parameters are the `split` section of params.yaml.

@@ -86,9 +86,8 @@ def _is_whole(tiff: Path) -> bool:
 def new_png(path: Path | str, shape: tuple[int, int]) -> Iterator[rasterio.io.DatasetWriter]:
     """Write an RGB PNG (H, W) of any size by windows, whole or not at all."""
     with whole(path) as temporary:
-        pixels = temporary.with_name(
-            f"{temporary.name}.tif"
-        )  # PNG itself is written in one go, from a file
+        # PNG itself is written in one go, from a file
+        pixels = temporary.with_name(f"{temporary.name}.tif")
         try:
             with new_raster(pixels, (3, *shape), np.uint8) as target:
                 yield target

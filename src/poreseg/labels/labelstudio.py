@@ -16,14 +16,8 @@ from poreseg.labels.shapes import box, ellipse, polygon, turned, with_area
 NAME = "Label Studio"
 SUFFIXED = re.compile(r"\.\w+$")
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # that its server puts before an uploaded file's name
-NO_MARKS = {
-    "text",
-    "choices",
-    "rating",
-    "number",
-    "taxonomy",
-    "datetime",
-}  # values of an image or a region
+# values of an image or a region
+NO_MARKS = {"text", "choices", "rating", "number", "taxonomy", "datetime"}
 CHANNELS = 4  # of a brush mask; the last one, opacity, says what is painted
 
 

@@ -64,9 +64,8 @@ def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 
 
 def _area(roi: roifile.ImagejRoi) -> BaseGeometry | None:
-    if (
-        roi.composite
-    ):  # all rings in one polygon: ImageJ fills by the even-odd rule, and so does `draw`
+    if roi.composite:
+        # all rings in one polygon: ImageJ fills by the even-odd rule, and so does `draw`
         rings = [ring for ring in roi.coordinates(multi=True) if len(ring) > 3]
         if not all(np.isfinite(ring).all() for ring in rings):
             raise ValueError("an outline has coordinates that are no numbers")

@@ -153,8 +153,8 @@ def read_square(image: Raster, truth: Raster, row: int, col: int, side: int) -> 
 def _first(middle: int, side: int, crop: int, length: int) -> int:
     """Where a square around a pixel begins on a line: within it.
 
-    Where the line is shorter, so that the crop in its middle is within it, or holds all of it: what is
-    next to the border is seldom in that crop otherwise, and of small images that is most.
+    If the line is shorter than the square, the crop in its middle stays within the line, or covers all
+    of it; else pixels near the border, most of a small image, would seldom be seen.
 
     >>> [_first(middle, 6, 4, 10) for middle in (0, 5, 9)]
     [0, 2, 4]

@@ -95,9 +95,8 @@ def export_onnx(model: Model, path: Path | str, *, moments: bool = False) -> Non
     network = copy.deepcopy(model.network).cpu().float()
     graph = _FromPixels(Model(network, model.card), moments=moments).eval()
     with whole(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of the older exporter, which takes a second, not half a minute
+        # of the older exporter, which takes a second, not half a minute
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             graph, (windows,), str(temporary), dynamo=False, opset_version=OPSET, input_names=["windows"],
             output_names=list(outputs), dynamic_axes={"windows": axes, **outputs},
@@ -193,9 +192,8 @@ def save_model(folder: Path, model: Model) -> None:
         save_file(dict(model.seen), folder / LOOKS)
     try:
         export_onnx(model, folder / GRAPH, moments=bool(model.seen))
-    except (
-        Exception
-    ) as error:  # no encoder of smp's is known to fail; a training is not lost for it
+    # no encoder of smp's is known to fail; a training is not lost for it
+    except Exception as error:
         warn(f"{folder}: cannot be exported ({error}); prediction runs on torch, more slowly")
 
 

@@ -16,8 +16,8 @@ from poreseg.learning.looks import Look, look_of
 from poreseg.learning.sliding import Predictor
 
 # Unlikeness, measured with tf_efficientnet_lite0 (docs/accuracy.md): new images of known materials
-# are below FAMILIAR but for odd ones, and their inverses are mostly twice as unlike; images of other
-# materials are above, either way.
+# are below FAMILIAR, with few exceptions, and their inverses mostly twice as unlike; images of other
+# materials are above it, and so are their inverses.
 FAMILIAR, NEARER = 0.0075, 0.8
 FLOOR = 1e-4  # of a mean variance: a channel that is silent in both says nothing
 
