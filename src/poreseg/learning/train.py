@@ -63,7 +63,7 @@ def train(
     sources
         Files of the code; a killed training is not resumed when one of them has changed.
     model
-        Folder to write: smp's own files, poreseg.json, `LOOKS` and `GRAPH`.
+        Folder to write: smp's own files, poreseg.json, model.onnx and looks.safetensors.
     history
         CSV to write, see `Learned`.
     fold
