@@ -508,6 +508,19 @@ def test_the_soft_edge_of_a_field_of_view_is_no_specimen(tmp_path, soft, invert)
     assert (~valid[away < 268 - 2 * soft]).mean() < 0.001  # where it is dark, its edge seems nearer
 
 
+@pytest.mark.parametrize("width", [10, 32])
+def test_pores_along_the_sharp_edge_of_a_field_of_view_are_specimen(tmp_path, width):
+    rows, cols = np.mgrid[:400, :400] - 199.5
+    inside = np.hypot(rows, cols) < 192
+    for seed in range(8):  # in some most of the edge is pore
+        draw = np.random.default_rng(seed)
+        field = ndimage.gaussian_filter(draw.normal(size=(400, 400)), width)
+        pixels = np.where(field > np.median(field), 12, 180) + draw.normal(0, 4, (400, 400))
+        Image.fromarray(np.where(inside, np.clip(pixels, 1, 255), 0).astype(np.uint8)).save(tmp_path / "a.png")  # fmt: skip
+        valid, _ = valid_after(tmp_path / "a.png", tmp_path)
+        np.testing.assert_array_equal(valid, inside)
+
+
 @pytest.mark.parametrize("share", [0.66, 0.7])
 def test_a_field_of_view_that_is_small_in_its_image_is_found_within_a_border(tmp_path, share):
     """What is outside it is more than may be left out as such, and at 0.7 a border is none of it."""
@@ -533,6 +546,22 @@ def test_one_value_around_a_specimen_that_is_not_left_out_is_told_of(tmp_path):
         assert np.count_nonzero(valid & ~inside) > 0.1 * valid.size
 
 
+def test_what_the_file_leaves_out_and_a_matrix_cut_off_at_white_are_no_such_value(tmp_path):
+    rows, cols = np.mgrid[:400, :400] - 199.5
+    chip = np.hypot(rows, cols) < 160 * (1 + 0.18 * np.sin(3 * np.arctan2(rows, cols)))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        profile = {"driver": "GTiff", "height": 400, "width": 400, "count": 1, "dtype": "uint8"}
+        with rasterio.open(tmp_path / "a.tif", "w", nodata=0, **profile) as file:
+            file.write(np.where(chip, np.maximum(specimen(400, 400), 1), 0).astype(np.uint8), 1)
+        valid, _ = valid_after(tmp_path / "a.tif", tmp_path)
+        np.testing.assert_array_equal(valid, chip)
+        overexposed = np.where(_bubbles(0, 0.15, 60) == 60, 60, 255).astype(np.uint8)
+        Image.fromarray(overexposed).save(tmp_path / "a.png")
+        assert valid_after(tmp_path / "a.png", tmp_path)[0].all()
+    assert not [w for w in told if "of one value" in str(w.message)]
+
+
 LONE = {
     "fill of real numbers": (np.float32, 1 / 255, -9999),
     "scale bar on 12 bits": (np.uint16, 16, 65535),
@@ -555,9 +584,15 @@ def test_a_value_far_from_all_others_has_no_say_in_the_levels_and_is_told_of(tmp
 
 
 @pytest.mark.parametrize("clipped", [0, 255])
-def test_saturated_pores_keep_their_say_in_the_levels(tmp_path, clipped):
-    pixels = np.clip(_bubbles(0, 0.25, clipped).astype(float) + np.random.default_rng(0).normal(0, 25, (500, 600)), 0, 255)  # fmt: skip
-    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "a.png")
+@pytest.mark.parametrize(("dtype", "blur"), [(np.uint8, 0), (np.uint8, 0.7), (np.uint16, 0.7)])
+def test_saturated_pores_keep_their_say_in_the_levels(tmp_path, clipped, dtype, blur):
+    """In a matrix that is even, and far from them."""
+    pixels = np.where(_bubbles(0, 0.25, 255) == 255, 0, 200) + np.random.default_rng(0).normal(0, 5, (500, 600))  # fmt: skip
+    pixels = np.clip(ndimage.gaussian_filter(pixels, blur) if blur else pixels, 0, 255)
+    pixels = np.where(pixels < 15, 0, pixels)  # cut off at black
+    pixels = pixels if clipped == 0 else 255 - pixels
+    clipped *= np.iinfo(dtype).max // 255
+    Image.fromarray((pixels * (np.iinfo(dtype).max // 255)).astype(dtype)).save(tmp_path / "a.png")
     with warnings.catch_warnings():
         warnings.simplefilter("error", PoresegWarning)
         ingest(tmp_path / "a.png", tmp_path / "r.tif", **READING)

@@ -612,25 +612,34 @@ def test_regions_that_leave_no_pixel_are_told_of(tmp_path, unseen):
     assert not [w for w in caught if "leave no pixel" in str(w.message)]
 
 
-@pytest.mark.parametrize("pixels", [np.ones((3, 4), bool), np.zeros((0, 0), bool)])
-def test_bitmaps_that_leave_no_pixel_are_told_of_if_they_have_any(tmp_path, pixels):
-    regions = [Region(Bitmap(5, 6, pixels), "pore"), Region(shapely.box(0, 0, 12, 12), "matrix")]
+@pytest.mark.parametrize("area", [Bitmap(5, 6, np.ones((3, 4), bool)), Bitmap(5, 6, np.zeros((0, 0), bool)), shapely.Polygon()])  # fmt: skip
+def test_regions_that_leave_no_pixel_are_told_of_if_they_have_any(tmp_path, area):
+    regions = [Region(area, "pore"), Region(shapely.box(0, 0, 12, 12), "matrix")]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", PoresegWarning)
         draw(regions, GRID, Classes(), tmp_path)
-    assert [str(w.message).count("1 of 2 regions leave no pixel") for w in caught] == [1] * bool(pixels.size)  # fmt: skip
+    assert [str(w.message).count("1 of 2 regions leave no pixel") for w in caught] == [1] * bool(isinstance(area, Bitmap) and area.pixels.size)  # fmt: skip
 
 
-@pytest.mark.parametrize("share", [0.5, 1])
-def test_outlines_of_a_smaller_copy_are_told_of(tmp_path, share):
+def test_a_covered_region_that_reaches_over_the_border_is_told_of(tmp_path):
+    around = Region(shapely.box(-1, -1, 12, 12), "matrix")
+    bow_tie = shapely.Polygon([(-4, 2), (4, 8), (4, 2), (-4, 8)])
+    for area in (shapely.box(-20, 2, 3, 6), bow_tie, Bitmap(-2, 3, np.ones((5, 2), bool))):
+        with pytest.warns(PoresegWarning, match="1 of 2 regions leave no pixel"):
+            draw([Region(area, "pore"), around], GRID, Classes(), tmp_path)
+
+
+@pytest.mark.parametrize(("share", "sparse"), [(0.5, False), (1, False), (0.5, True)])
+def test_outlines_of_a_smaller_copy_are_told_of(tmp_path, share, sparse):
+    """Where all else is unknown, one corner may be all that someone has labelled."""
     shapes = [formats.feature(shapely.box(x * share, y * share, (x + 5) * share, (y + 5) * share))
               for y in range(1, 24, 8) for x in range(1, 32, 8)]  # fmt: skip
     formats.collection(shapes)(tmp_path / "a.geojson")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", PoresegWarning)
-        read(tmp_path / "a.geojson")
+        read(tmp_path / "a.geojson", classes=Classes(sparse=sparse))
     told = [w for w in caught if "all 12 regions lie in a corner" in str(w.message)]
-    assert len(told) == (share < 1)
+    assert len(told) == (share < 1 and not sparse)
 
 
 def test_geometry_collections_and_bare_geometries_are_areas(tmp_path):

@@ -287,7 +287,7 @@ def test_specimens_that_differ_by_capitals_are_told(tmp_path):
     assert len(told) == 1
 
 
-@pytest.mark.parametrize(("other", "count"), [("core  1", 1), ("Core\u00a01", 1), ("core-1", 1), ("core_1", 1), ("core1", 0), ("core 11", 0)])  # fmt: skip
+@pytest.mark.parametrize(("other", "count"), [("core  1", 1), ("Core\u00a01", 1), ("core-1", 1), ("core_1", 1), ("core1", 0), ("core 11", 0), ("core -1", 0)])  # fmt: skip
 def test_specimens_that_differ_by_blanks_are_told(tmp_path, other, count):
     folder = make(tmp_path, ["a.tif", "b.tif"], [], f"image,specimen\na.tif,core 1\nb.tif,{other}\n")  # fmt: skip
     with warnings.catch_warnings(record=True) as told:

@@ -165,7 +165,7 @@ def _tell_alike(samples: Sequence[Sample], folder: Path) -> None:
     """Specimens that differ by capitals, blanks or hyphens alone are one, most likely, and would stand on both sides of a split."""
     spelled: dict[str, set[str]] = {}
     for sample in samples:
-        bare = re.sub(r"[\s_-]+", " ", sample.specimen.casefold())
+        bare = re.sub(r"[\s_]+|(?<=\w)-", " ", sample.specimen.casefold())
         spelled.setdefault(bare, set()).add(sample.specimen)
     for names in spelled.values():
         if len(names) > 1:

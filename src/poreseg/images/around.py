@@ -16,6 +16,7 @@ NOISE = 6.0  # deviations that smoothed air stays below
 FAINT = 0.15  # of the way to the specimen that air may be bright, whatever its noise
 SPECK = 60  # px, at most, of what is bright in the air: a hot pixel, smoothed
 PATCH = 0.04  # of the side, from each corner: air, where there is any
+ONE_PIECE = 0.9  # of what one value surrounds is a single piece, where it is a specimen
 RIM = 0.08  # of the side, the widest soft edge of a field of view
 SPAN = 0.8  # of the shorter side, at least, that a specimen in air spans each way
 RISE = 0.5  # of the way from air to specimen that an edge makes at once, and a vignette does not
@@ -34,23 +35,34 @@ def outside_view(bands: NDArray[Any]) -> NDArray[np.bool_] | None:
 def soft_rim(bands: NDArray[Any], outside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """What a soft edge adds to the outside of a field of view, up to where it is half as bright as the specimen.
 
-    Nothing where the edge is sharp, and where it is not over after `RIM` of the side, as of a vignette.
+    It darkens what is brightest along it too, which pores that are cut by a sharp edge do not. Nothing where it is
+    sharp, and where it is not over after `RIM` of the side, as of a vignette.
     """
     gray = brightness(bands)
     light = np.abs(gray - gray[outside][0])
     rings = np.floor(ndimage.distance_transform_edt(~outside)).astype(int)  # 0 outside, 1 along it
-    within = range(1, 1 + round(RIM * max(outside.shape)))
-    seen = ndimage.median(light, rings, within) / np.median(light[~outside])
-    bright = np.flatnonzero(seen >= RISE)
-    wide = bright[0] if len(bright) and seen[0] < FAINT else 0
+    within = range(1, 1 + max(1, round(RIM * max(outside.shape))))
+    seen = ndimage.labeled_comprehension(light, rings, within, _brightest, float, 0.0)
+    whole = _brightest(light[~outside])
+    bright = np.flatnonzero(seen >= RISE * whole)
+    wide = bright[0] if len(bright) and seen[0] < FAINT * whole else 0
     return (rings >= 1) & (rings <= wide)
 
 
+def _brightest(light: NDArray[np.float32]) -> float:
+    return float(np.percentile(light, 90))
+
+
 def filled_around(bands: NDArray[Any]) -> float:
-    """Share of a picture that one value fills from three of its corners on, 0 where none does."""
+    """Share of a picture that one value fills from three of its corners on, around one piece; else 0."""
     parts, _ = ndimage.label(_like_corners(bands))
     corners = [part for part in parts[[0, 0, -1, -1], [0, -1, 0, -1]] if part]
-    return float(np.isin(parts, corners).mean()) if len(corners) >= CORNERS else 0.0
+    filled = np.isin(parts, corners)
+    sizes = np.bincount(ndimage.label(~filled)[0].ravel())[
+        1:
+    ]  # of a cut off matrix, pores are left
+    one_piece = len(sizes) and sizes.max() >= ONE_PIECE * sizes.sum()
+    return float(filled.mean()) if len(corners) >= CORNERS and one_piece else 0.0
 
 
 def _like_corners(bands: NDArray[Any]) -> NDArray[np.bool_]:

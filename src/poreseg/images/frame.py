@@ -84,7 +84,9 @@ class Frame:
     def _around(self) -> NDArray[np.bool_] | None:
         if self.air is not None:
             return self.air  # which lies within a field of view
-        return self.outside if self.outside is None or self.rim is None else self.outside | self.rim
+        if self.outside is None or self.rim is None:
+            return self.outside
+        return self.outside | self.rim
 
     def shows(
         self, rows: NDArray[np.intp], cols: NDArray[np.intp], bands: NDArray[Any], source: Source
@@ -167,15 +169,14 @@ def find_frame(
     around = (top, len(view.valid) - kept + bottom), (left, right)
     told = (~view.valid[:kept]).mean() >= SHARE[0]  # by the file itself; less is a dead pixel
     air = None if told else air_around(bands, np.zeros(bands[0].shape, bool) if outside is None else outside)  # fmt: skip
-    if outside is None and air is None and (share := filled_around(bands)) >= SHARE[0]:
+    if not told and outside is None and air is None and (share := filled_around(bands)) >= SHARE[0]:
         warn(f"{source.path}: {share:.0%} of it are of one value, that reaches three corners, and count as specimen; "
-             "if that shows none, make it NaN or nodata, or crop the image")  # fmt: skip
+             "if that shows none, make it NaN or nodata, or crop the image (ingest.border: none takes it for specimen untold)")  # fmt: skip
     fill = rim = None
     if outside is not None:
         fill = bands[:, 0, 0] if outside[0, 0] else bands[:, -1, -1]
-        rim = (
-            np.pad(soft_rim(bands, outside), around) if air is None else None
-        )  # air has one of its own
+        if air is None:  # which has a rim of its own
+            rim = np.pad(soft_rim(bands, outside), around)
         outside = np.pad(ndimage.binary_dilation(outside), around)
     if rows and bottom:  # a line between specimen and bar is the bar's
         rows, bottom = rows + bottom * view.step, 0

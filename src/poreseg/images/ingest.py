@@ -128,15 +128,16 @@ def _gray_levels(
     """Levels that become black and white: two percentiles, or the range where they meet.
 
     A value far from all others, of what has no data or of a scale bar drawn on the image, has no say,
-    or all others would be one gray; it is told.
+    or all others would be one gray; it is told. Pores that are cut off at black have an edge, of values
+    between; of 8 bits, all are grays.
     """
     black, white = np.percentile(values, [low, high])
-    for lone in (black, white):
+    for lone in (black, white) if values.dtype.itemsize > 1 else ():
         others = values[values != lone]
         if not 0 < len(others) < len(values):
             continue
-        darkest, brightest = np.percentile(others, [low, high])
-        if 0 < brightest - darkest < LONE * (white - black):
+        if 0 < float(others.max()) - float(others.min()) < LONE * (white - black):
+            darkest, brightest = np.percentile(others, [low, high])
             share = 100 * (1 - len(others) / len(values))
             warn(f"{source.path}: {share:.3g} % of its values are {lone:g}, the others {darkest:g} to {brightest:g}: it has no "
                  "say in what is black and white, but counts as specimen; if it shows none, make it NaN or nodata")  # fmt: skip

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.features import rasterize
-from shapely import get_parts
 from shapely.geometry.base import BaseGeometry
 
 from poreseg.classes import MATRIX, PORE, UNKNOWN
@@ -166,7 +166,7 @@ def draw(regions: Sequence[Region], grid: Grid, classes: Classes, path: Path) ->
     value_of = {NAMELESS: PORE} | classes.values(named, path)
     if not regions:
         return Label(np.full(grid.shape, classes.ground, np.uint8), "no regions")
-    _check_place(regions, grid, path)
+    _check_place(regions, grid, path, classes)
     if named and NAMELESS in found:
         warn(f"{path}: {found[NAMELESS]} regions have no class, where others do ({counted(named)}): they are taken for pores")  # fmt: skip
     numbers = _numbered(regions, grid)
@@ -185,7 +185,9 @@ def _numbered(regions: Sequence[Region], grid: Grid) -> NDArray[np.unsignedinteg
             _burn(outlines, numbers)
             _paint(region.area, number, numbers)
         else:  # parts that overlap would cancel each other in one geometry
-            outlines += [(part, number) for part in get_parts(region.area) if not part.is_empty]
+            outlines += [
+                (part, number) for part in shapely.get_parts(region.area) if not part.is_empty
+            ]
     _burn(outlines, numbers)
     return numbers
 
@@ -226,18 +228,18 @@ def _tell_unseen(
 
 
 def _at(area: BaseGeometry | Bitmap, values: NDArray[np.uint8]) -> int | None:
-    """The value at a point within a region; None where that is outside the image, and of an empty one."""
+    """The value at a point within a region; None where it has none within the image."""
     if isinstance(area, Bitmap):
         places = np.argwhere(area.pixels) + np.array([area.row, area.col])
     else:
-        point = area.representative_point()
-        places = np.floor([(point.y, point.x)]).astype(int)
-    if not len(places) or (places[0] < 0).any() or (places[0] >= values.shape).any():
-        return None
-    return int(values[tuple(places[0])])
+        within = shapely.make_valid(area).intersection(shapely.box(0, 0, *values.shape[::-1]))
+        points = shapely.get_coordinates(within.representative_point())
+        places = np.floor(points[:, ::-1]).astype(int)
+    inside = ((places >= 0) & (places < values.shape)).all(axis=1)
+    return int(values[tuple(places[inside][0])]) if inside.any() else None
 
 
-def _check_place(regions: Sequence[Region], grid: Grid, path: Path) -> None:
+def _check_place(regions: Sequence[Region], grid: Grid, path: Path, classes: Classes) -> None:
     boxes = np.array([_box(region.area) for region in regions], dtype=float)
     boxes = boxes[~np.isnan(boxes).any(axis=1)]
     if not len(boxes):
@@ -254,9 +256,11 @@ def _check_place(regions: Sequence[Region], grid: Grid, path: Path) -> None:
             f"{path}: all regions lie outside the image: {span}. Export them in the image's "
             "own coordinates (map coordinates if it lies on a map, else pixels)"
         )
-    if outside.any() and not grid.crs:  # of a map, an image may be a part
+    if grid.crs:  # of a map, an image may be a part
+        return
+    if outside.any():
         warn(f"{path}: {outside.sum()} of {len(boxes)} regions lie outside the image ({span}); were they drawn on it at another size?")  # fmt: skip
-    elif len(boxes) >= MANY and right < CORNER * grid.width and bottom < CORNER * grid.height:
+    elif not classes.sparse and len(boxes) >= MANY and right < CORNER * grid.width and bottom < CORNER * grid.height:  # fmt: skip
         warn(f"{path}: all {len(boxes)} regions lie in a corner of the image ({span}); were they drawn on it at another size, or is the rest not labelled?")  # fmt: skip
 
 
