@@ -250,7 +250,9 @@ def _size(text: str | None, image: str, table: Path) -> float | None:
 
 def _read_rows(path: Path) -> dict[str, dict[str, str]]:
     """Rows of samples.csv, cells by column, by the image that they are about."""
-    (_, header), *lines = _lines(path) if path.is_file() else [(0, ["image"])]
+    if not path.is_file():
+        return {}
+    (_, header), *lines = _lines(path)
     columns = list(header)
     while columns and not columns[-1]:  # a spreadsheet left it
         columns.pop()

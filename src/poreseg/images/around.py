@@ -16,7 +16,7 @@ NOISE = 6.0  # deviations that smoothed air stays below
 FAINT = 0.15  # of the way to the specimen that air may be bright, whatever its noise
 SPECK = 60  # px, at most, of what is bright in the air: a hot pixel, smoothed
 PATCH = 0.04  # of the side, from each corner: air, where there is any
-ONE_PIECE = 0.9  # of what one value surrounds is a single piece, where it is a specimen
+ONE_PIECE = 0.9  # of what one value surrounds: a specimen; in a matrix cut off at white, pores
 RIM = 0.08  # of the side, the widest soft edge of a field of view
 SPAN = 0.8  # of the shorter side, at least, that a specimen in air spans each way
 RISE = 0.5  # of the way from air to specimen that an edge makes at once, and a vignette does not
@@ -55,14 +55,11 @@ def _brightest(light: NDArray[np.float32]) -> float:
 
 def filled_around(bands: NDArray[Any]) -> float:
     """Share of a picture that one value fills from three of its corners on, around one piece; else 0."""
-    parts, _ = ndimage.label(_like_corners(bands))
-    corners = [part for part in parts[[0, 0, -1, -1], [0, -1, 0, -1]] if part]
-    filled = np.isin(parts, corners)
-    sizes = np.bincount(ndimage.label(~filled)[0].ravel())[
-        1:
-    ]  # of a cut off matrix, pores are left
-    one_piece = len(sizes) and sizes.max() >= ONE_PIECE * sizes.sum()
-    return float(filled.mean()) if len(corners) >= CORNERS and one_piece else 0.0
+    filled, corners = _at_corners(_like_corners(bands))
+    if corners < CORNERS or filled.all():
+        return 0.0
+    sizes = np.bincount(ndimage.label(~filled)[0][~filled])
+    return float(filled.mean()) if sizes.max() >= ONE_PIECE * sizes.sum() else 0.0
 
 
 def _like_corners(bands: NDArray[Any]) -> NDArray[np.bool_]:
@@ -138,11 +135,17 @@ def _around(same: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     opened = (
         ndimage.distance_transform_edt(depth <= radius)[radius:-radius, radius:-radius] <= radius
     )
-    parts, _ = ndimage.label(opened & same)
-    at_corners = [int(parts[row, col]) for row in (0, -1) for col in (0, -1)]
-    found = np.isin(parts, [part for part in at_corners if part])
-    enough = sum(map(bool, at_corners)) >= CORNERS and SHARE[0] <= found.mean() <= SHARE[1]
+    found, reached = _at_corners(opened & same)
+    enough = reached >= CORNERS and SHARE[0] <= found.mean() <= SHARE[1]
     return found if enough and _is_convex(~found) else None
+
+
+def _at_corners(same: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
+    """What hangs together with corners, and with how many of the four."""
+    parts, _ = ndimage.label(same)
+    at_corners = parts[[0, 0, -1, -1], [0, -1, 0, -1]]
+    at_corners = at_corners[at_corners > 0]
+    return np.isin(parts, at_corners), len(at_corners)
 
 
 def _is_convex(area: NDArray[np.bool_]) -> bool:

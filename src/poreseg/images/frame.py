@@ -163,7 +163,7 @@ def find_frame(
     inner = slice(top, kept - bottom), slice(left, bands.shape[2] - right)
     if outside is not None and outside[inner].mean() >= SHARE[0] / 2:  # more than straight edges
         top = bottom = left = right = 0
-    else:
+    elif top or bottom or left or right:
         bands = bands[:, *inner]
         outside = outside_view(bands)
     around = (top, len(view.valid) - kept + bottom), (left, right)
