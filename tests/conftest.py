@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,14 @@ SMALL = {  # what of the demo study is drawn small: name, height, width
     "section-1": (160, 192), "sem-2": (128, 160), "photo-2": (160, 160), "ct-1": (160, 160),
     "section-5": (130, 150), "sem-4": (128, 300),
 }  # fmt: skip
+
+
+def warnings_of(call: Callable[[], object]) -> list[str]:
+    """What a call warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(w.message) for w in caught]
 
 
 def ingest_array(raster: Path, pixels: NDArray[Any], **place: Any) -> None:

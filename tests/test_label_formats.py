@@ -2,7 +2,6 @@
 
 import json
 import tracemalloc
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import rasterio
 import roifile
 import shapely
+from conftest import warnings_of
 from formats import (
     AREAS,
     CODES,
@@ -552,6 +552,8 @@ def test_unknown_without_pores_is_converted_where_it_stays_unknown(tmp_path, nam
     values = np.zeros((24, 32), np.uint8)
     values[:5] = 255
     write_label(tmp_path / "a.tif", values, GRID, "mask")
+    with pytest.warns(PoresegWarning, match="no pore"):
+        np.testing.assert_array_equal(read(tmp_path / "a.tif"), values)
     Image.fromarray(values).save(tmp_path / "image.png")
     classes, out = Classes(value_255=value_255), tmp_path / name
     given = [tmp_path / "a.tif"], tmp_path / "image.png", "mask", out, None, classes
@@ -601,24 +603,23 @@ def test_regions_that_leave_no_pixel_are_told_of(tmp_path, unseen):
         shape["properties"] = {"class": "pore"}
     shapes = [pore, twice, around] if unseen == "later" else [around, pore, twice, narrow]
     formats.collection(shapes)(tmp_path / "a.geojson")
-    told = {"later": r"2 of 3 regions leave no pixel \(pore \(2\)\)", "narrow": r"1 of 4 .* \(pore \(1\)\)"}[unseen]  # fmt: skip
-    with pytest.warns(PoresegWarning, match=told):
+    message = {"later": r"2 of 3 regions leave no pixel \(pore \(2\)\)", "narrow": r"1 of 4 .* \(pore \(1\)\)"}[unseen]  # fmt: skip
+    with pytest.warns(PoresegWarning, match=message):
         found = read(tmp_path / "a.geojson")
     assert found.sum() == {"later": 0, "narrow": 25}[unseen]
     formats.collection([around, pore, twice, outside])(tmp_path / "b.geojson")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", PoresegWarning)
-        read(tmp_path / "b.geojson")
-    assert not [w for w in caught if "leave no pixel" in str(w.message)]
+    assert not [
+        text
+        for text in warnings_of(lambda: read(tmp_path / "b.geojson"))
+        if "leave no pixel" in text
+    ]
 
 
 @pytest.mark.parametrize("area", [Bitmap(5, 6, np.ones((3, 4), bool)), Bitmap(5, 6, np.zeros((0, 0), bool)), shapely.Polygon()])  # fmt: skip
 def test_regions_that_leave_no_pixel_are_told_of_if_they_have_any(tmp_path, area):
     regions = [Region(area, "pore"), Region(shapely.box(0, 0, 12, 12), "matrix")]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", PoresegWarning)
-        draw(regions, GRID, Classes(), tmp_path)
-    assert [str(w.message).count("1 of 2 regions leave no pixel") for w in caught] == [1] * bool(isinstance(area, Bitmap) and area.pixels.size)  # fmt: skip
+    found = warnings_of(lambda: draw(regions, GRID, Classes(), tmp_path))
+    assert [text.count("1 of 2 regions leave no pixel") for text in found] == [1] * bool(isinstance(area, Bitmap) and area.pixels.size)  # fmt: skip
 
 
 def test_a_covered_region_that_reaches_over_the_border_is_told_of(tmp_path):
@@ -635,11 +636,9 @@ def test_outlines_of_a_smaller_copy_are_told_of(tmp_path, share, sparse):
     shapes = [formats.feature(shapely.box(x * share, y * share, (x + 5) * share, (y + 5) * share))
               for y in range(1, 24, 8) for x in range(1, 32, 8)]  # fmt: skip
     formats.collection(shapes)(tmp_path / "a.geojson")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", PoresegWarning)
-        read(tmp_path / "a.geojson", classes=Classes(sparse=sparse))
-    told = [w for w in caught if "all 12 regions lie in a corner" in str(w.message)]
-    assert len(told) == (share < 1 and not sparse)
+    found = warnings_of(lambda: read(tmp_path / "a.geojson", classes=Classes(sparse=sparse)))
+    asked = [text for text in found if "all 12 regions lie in a corner" in text]
+    assert len(asked) == (share < 1 and not sparse)
 
 
 def test_geometry_collections_and_bare_geometries_are_areas(tmp_path):

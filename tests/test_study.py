@@ -6,6 +6,7 @@ from pathlib import Path
 
 import formats
 import pytest
+from conftest import warnings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -290,10 +291,8 @@ def test_specimens_that_differ_by_capitals_are_told(tmp_path):
 @pytest.mark.parametrize(("other", "count"), [("core  1", 1), ("Core\u00a01", 1), ("core-1", 1), ("core_1", 1), ("core1", 0), ("core 11", 0), ("core -1", 0)])  # fmt: skip
 def test_specimens_that_differ_by_blanks_are_told(tmp_path, other, count):
     folder = make(tmp_path, ["a.tif", "b.tif"], [], f"image,specimen\na.tif,core 1\nb.tif,{other}\n")  # fmt: skip
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        read_study(folder)
-    assert [str(w.message).count("taken for different specimens") for w in told] == [1] * count
+    found = warnings_of(lambda: read_study(folder))
+    assert [text.count("taken for different specimens") for text in found] == [1] * count
 
 
 @pytest.mark.parametrize(("table", "left_out"), [("image,specimen\na.tif,s\nb.tif,s\n", "c.tif, d.tif"), ("image,specimen\na.tif,s\nb.tif,s\nc.tif,\nd.tif,t\n", "c.tif"),
@@ -301,10 +300,8 @@ def test_specimens_that_differ_by_blanks_are_told(tmp_path, other, count):
 def test_labelled_images_that_a_table_gives_no_specimen_are_told(tmp_path, table, left_out):
     """Slices that came later, most likely; without a label they teach and judge nothing."""
     folder = make(tmp_path, [f"{name}.tif" for name in "abcde"], [f"{name}.png" for name in "abcd"], table)  # fmt: skip
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        read_study(folder)
-    assert [str(w.message).split("given: ")[1].split(";")[0] for w in told] == ([left_out] if left_out else [])  # fmt: skip
+    found = warnings_of(lambda: read_study(folder))
+    assert [text.split("given: ")[1].split(";")[0] for text in found] == ([left_out] if left_out else [])  # fmt: skip
 
 
 def test_columns_and_rows_that_a_spreadsheet_left_empty_are_none(tmp_path):
