@@ -458,6 +458,12 @@ def test_the_maker_s_metadata_say_where_the_data_bar_is(tmp_path):
     assert not valid_after(tmp_path / "a.tif", tmp_path, data_bar_px=12)[0][25:].any()
 
 
+def test_a_data_bar_of_no_rows_beside_rows_that_were_not_scanned_is_one(tmp_path):
+    fei = FEI.replace("DatabarHeight=7", "DatabarHeight=0")
+    formats.tiff(GRAY, **_sem(34682, fei))(tmp_path / "a.tif")
+    assert valid_after(tmp_path / "a.tif", tmp_path)[1]["FRAME"] == "data bar of 7 rows (maker's metadata)"  # fmt: skip
+
+
 def test_a_data_bar_that_leaves_no_row_to_look_at_is_told(tmp_path):
     side = SIDE + 1  # every other row is looked at
     image = np.broadcast_to(np.arange(side, dtype=np.uint16), (side, side))

@@ -115,14 +115,14 @@ def from_fei(values: Mapping[str, Any], name: str) -> dict[str, float]:
 
 
 def fei_bar_rows(values: Mapping[str, Any], height: int) -> int | None:
-    """Rows below the scanned image: `DatabarHeight`, else what `ResolutionY` leaves over."""
+    """Rows below the scanned image: `DatabarHeight`, or what `ResolutionY` leaves over, where that is more."""
+    found = []
     for section, key in (("PrivateFei", "DatabarHeight"), ("Image", "ResolutionY")):
         about = values.get(section)
         said = about.get(key) if isinstance(about, Mapping) else None
-        rows = height - said if key == "ResolutionY" and isinstance(said, int) else said
-        if isinstance(rows, int) and 0 <= rows < height / 2:
-            return rows
-    return None
+        if isinstance(said, int):
+            found.append(said if key == "DatabarHeight" else height - said)
+    return max((rows for rows in found if 0 <= rows < height / 2), default=None)
 
 
 def from_resolution(x: float, y: float, unit: str, name: str) -> dict[str, float]:
