@@ -6,6 +6,8 @@ from pathlib import Path
 
 from poreseg.errors import PoresegError
 
+LONGEST = 180  # bytes of a name; file systems take 255, and what is being written has 34 before it, a class and an ending behind
+
 
 def composed(name: str) -> str:
     """A name with its accents as most systems write them: macOS takes letters and accents apart.
@@ -41,6 +43,10 @@ def unique(paths: Iterable[Path], where: str) -> dict[str, Path]:
             )
         if set(name) & set("{}"):
             raise PoresegError(f"{path}: braces in a file name; rename it")
+        if len(name.encode()) > LONGEST:
+            raise PoresegError(
+                f"{path}: its name has {len(name.encode())} bytes; wanted at most {LONGEST}, as names of results are longer"
+            )
         found[name] = path
     return found
 
