@@ -369,6 +369,22 @@ def test_what_a_label_of_several_images_says_of_one_is_its_own(tmp_path, suffix,
     assert digests({"b.png": [4, 7]})["b.png"] != before["b.png"]
 
 
+@pytest.mark.parametrize(("suffix", "content"), SEVERAL.values(), ids=SEVERAL)
+def test_a_label_of_several_images_under_the_name_of_one_is_told(tmp_path, suffix, content):
+    path = tmp_path / f"a{suffix}"
+    path.write_text(content({"a.png": [5], "b.png": [4, 6]}))
+    with pytest.warns(PoresegWarning, match=r"of a\.png, so it .* labels of b\.png as well"):
+        read(path, GRID)
+
+
+@pytest.mark.parametrize(("suffix", "content"), SEVERAL.values(), ids=SEVERAL)
+@pytest.mark.parametrize("marks", [{"a.png": [5]}, {"a.png": [5], "b.png": []}, {"6f3a-a.png": [5]}], ids=str)  # fmt: skip
+def test_a_label_of_one_image_is_told_of_nothing(tmp_path, suffix, content, marks):
+    path = tmp_path / f"a{suffix}"
+    path.write_text(content(marks))
+    assert not warnings_of(lambda: read(path, GRID))
+
+
 @settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**6),

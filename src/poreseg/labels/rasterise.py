@@ -14,7 +14,7 @@ from poreseg.images.companions import fingerprint
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.labels import mask
 from poreseg.labels.label import Bitmap, Classes, Grid, Label, Region, draw
-from poreseg.labels.registry import read_file
+from poreseg.labels.registry import images_in, read_file
 from poreseg.names import stem
 
 OME = (".ome.tif", ".ome.tiff")
@@ -32,11 +32,21 @@ def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
         label = _read_classes(paths, grid, classes)
     else:
         label = read_file(paths[0], grid, classes)
+        _tell_others(paths[0], grid.image)
     if not (label.values == PORE).any():
         warn(f"{paths[0]}: no pore ({label.understood}); it teaches what is no pore")
     elif not (label.values == MATRIX).any():
         warn(f"{paths[0]}: no matrix ({label.understood}); it teaches that all is pore")
     return label
+
+
+def _tell_others(path: Path, image: str) -> None:
+    """A file of several images that has the name of one is taken for that one's alone, and the others would miss theirs."""
+    held = images_in(path) if stem(path) == stem(image) else {}
+    others = sorted(name for name in held if stem(name) != stem(image))
+    if others and len(held) > 1:
+        warn(f"{path}: has the name of {image}, so it labels that image alone, but holds labels of {', '.join(others[:3])}"
+             f"{', ...' * (len(others) > 3)} as well; if they are of the study, give the file a name of its own")  # fmt: skip
 
 
 def on_specimen(
