@@ -34,8 +34,8 @@ from poreseg.analysis.morphometry import (
     measure_specimens,
     size_classes,
 )
+from poreseg.analysis.objects import weighted_median
 from poreseg.analysis.report import _size_curve, _svg
-from poreseg.analysis.shapes import weighted_median
 from poreseg.errors import PoresegError, PoresegWarning
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.images.windows import Window

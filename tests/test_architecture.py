@@ -13,7 +13,7 @@ from poreseg.plan import sources
 
 FLOW = [  # a module may import only what stands before it
     "errors", "files", "names", "devices", "classes", "config", "tables", "images.companions", "images.windows", "images.stitch", "images.stream",
-    "images.raster", "images.scale", "images.source", "images.plain", "images.gdal", "images.czi",
+    "images.raster", "images.scale", "images.source", "images.photo", "images.array", "images.gdal", "images.czi",
     "images.registry", "images.around", "images.frame", "images.ingest", "images.tiles", "labels.label",
     "labels.shapes", "labels.documents", "labels.geojson", "labels.labelme", "labels.coco",
     "labels.via", "labels.labelstudio", "labels.cvat", "labels.roi", "labels.vector", "labels.mask",
@@ -21,7 +21,7 @@ FLOW = [  # a module may import only what stands before it
     "tracking", "drawn.fields", "drawn.anything", "drawn.modalities", "drawn.study", "learning.encoder", "learning.pipeline", "learning.dataset",
     "learning.augment", "learning.losses", "learning.card", "learning.moments", "learning.model", "learning.speed", "learning.sliding", "learning.looks", "learning.calibrate", "learning.loop",
     "learning.pretrain", "learning.train",
-    "prediction.engine", "prediction.likeness", "prediction.refine", "prediction.polarity", "prediction.predict", "prediction.pores", "prediction.segment", "analysis.errors", "analysis.shapes", "analysis.displaced", "analysis.forest", "analysis.baselines", "analysis.evaluate",
+    "prediction.engine", "prediction.likeness", "prediction.refine", "prediction.polarity", "prediction.predict", "prediction.pores", "prediction.segment", "analysis.errors", "analysis.objects", "analysis.displaced", "analysis.forest", "analysis.baselines", "analysis.evaluate",
     "analysis.morphometry", "analysis.report", "plan", "build",
     "cli",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from poreseg.analysis.evaluate import (
     count_probabilities,
     threshold_curve,
 )  # fmt: skip
-from poreseg.analysis.shapes import boundary_iou, median_diameter, object_f1
+from poreseg.analysis.objects import boundary_iou, median_diameter, object_f1
 from poreseg.images.raster import write_raster
 from poreseg.metrics import Counts, count, interval, mean, summarise
 

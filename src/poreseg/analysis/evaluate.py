@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from poreseg.analysis.baselines import read_baselines
 from poreseg.analysis.displaced import displaced
-from poreseg.analysis.shapes import boundary_iou, median_diameter, object_f1
+from poreseg.analysis.objects import boundary_iou, median_diameter, object_f1
 from poreseg.classes import PORE, UNKNOWN
 from poreseg.errors import warn
 from poreseg.files import read_json, write_json

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from skimage.measure import label as label_regions
 from skimage.measure import regionprops_table
 
-from poreseg.analysis.shapes import weighted_median
+from poreseg.analysis.objects import weighted_median
 from poreseg.classes import PORE, UNKNOWN
 from poreseg.images.raster import Raster, open_raster
 from poreseg.prediction.pores import whole_pores

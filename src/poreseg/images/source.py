@@ -189,3 +189,10 @@ def pick(
 def pick_bands(path: Path, choice: Choice, count: int) -> tuple[int, ...]:
     """The chosen ones of an image's bands; by default the first three, or the first of fewer."""
     return pick(path, "bands", choice.channels, count, (1,) if count < 3 else (1, 2, 3))
+
+
+def chosen_bands(path: Path, bands: NDArray[Any], choice: Choice) -> NDArray[Any]:
+    """The chosen ones of bands (C, H, W); copied only where some are left out or change places."""
+    chosen = pick_bands(path, choice, len(bands))
+    whole = chosen == tuple(range(1, len(bands) + 1))
+    return bands if whole else bands[[band - 1 for band in chosen]]

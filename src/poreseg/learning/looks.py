@@ -23,7 +23,7 @@ def look_of(model: Predictor, raster: Raster, *, inverse: bool = False) -> Look 
     chosen = spread_windows(raster)
     if not chosen:
         return None
-    pixels = np.stack([whole(raster.rgb8(window, inverse=inverse)) for window in chosen])
+    pixels = np.stack([padded(raster.rgb8(window, inverse=inverse)) for window in chosen])
     mean, square = model.moments(pixels).mean(axis=0)
     return np.stack([mean, square - mean**2]) if mean.size else None
 
@@ -50,7 +50,7 @@ def spread_windows(raster: Raster) -> list[Window]:
     return [window for window, share in zip(windows, shares, strict=True) if share == most > 0]
 
 
-def whole(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def padded(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A window (H, W, 3), mirrored until it suits the network."""
     below, right = (-length % STRIDE for length in pixels.shape[:2])
     return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="symmetric")

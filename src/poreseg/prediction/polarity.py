@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from poreseg.images.raster import open_raster
 from poreseg.learning.card import THRESHOLD
-from poreseg.learning.looks import spread_windows, whole
+from poreseg.learning.looks import padded, spread_windows
 from poreseg.learning.sliding import Predictor
 from poreseg.prediction.likeness import likeness
 from poreseg.prediction.refine import PIXELS, filtered, learn
@@ -95,7 +95,7 @@ def _found(
     """Probabilities (P,) of pixels that are chosen (H, W) of pictures (H, W, 3), the mean over models."""
     found = []
     for pixels, here in zip(pictures, chosen, strict=True):
-        windows, (height, width) = whole(pixels)[None], pixels.shape[:2]
+        windows, (height, width) = padded(pixels)[None], pixels.shape[:2]
         mean = np.mean([model.probabilities(windows)[0] for model in models], axis=0)
         found.append(mean[:height, :width][here])
     return np.asarray(np.concatenate(found), np.float32)
