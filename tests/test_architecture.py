@@ -13,7 +13,7 @@ from poreseg.plan import sources
 
 FLOW = [  # a module may import only what stands before it
     "errors", "files", "names", "devices", "classes", "config", "tables", "images.companions", "images.windows", "images.stitch", "images.stream",
-    "images.raster", "images.scale", "images.source", "images.photo", "images.array", "images.gdal", "images.czi",
+    "images.raster", "images.scale", "images.source", "images.photo", "images.npy", "images.gdal", "images.czi",
     "images.registry", "images.around", "images.frame", "images.ingest", "images.tiles", "labels.label",
     "labels.shapes", "labels.documents", "labels.geojson", "labels.labelme", "labels.coco",
     "labels.via", "labels.labelstudio", "labels.cvat", "labels.roi", "labels.vector", "labels.mask",

@@ -5,14 +5,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from poreseg.errors import PoresegError
-from poreseg.images import array, czi, gdal, photo
+from poreseg.images import czi, gdal, npy, photo
 from poreseg.images.source import Choice, Picture, Source, reading
 
 OPENERS = {
     **dict.fromkeys(gdal.TIFFS, gdal.open_tiff),
     **dict.fromkeys(gdal.DRIVERS, gdal.open_picture),
     **dict.fromkeys(photo.PHOTOS, photo.open_photo),
-    **dict.fromkeys(array.ARRAYS, array.open_array),
+    **dict.fromkeys(npy.ARRAYS, npy.open_array),
     **dict.fromkeys(czi.CZIS, czi.open_czi),
 }
 SUFFIXES = tuple(OPENERS)
