@@ -366,7 +366,7 @@ def test_a_forest_that_never_saw_a_pore_finds_none(tmp_path):
 
 def test_a_forest_that_nobody_teaches_is_told(tmp_path):
     draw(tmp_path, "a", np.arange(10_000).reshape(100, 100) % 251, np.full((100, 100), 255))
-    with pytest.raises(PoresegError, match="all labels are unknown"):
+    with pytest.raises(PoresegError, match="all labels of training images are unknown"):
         learned([tmp_path / "a.tif"], [tmp_path / "label-a.tif"], [["a", "train", None]],
                 threads=1, pixels=100, trees=2, seed=0)  # fmt: skip
 

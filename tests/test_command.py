@@ -69,13 +69,13 @@ def _image(study, name, pixels):
     ("spoil", "message"),
     [
         (lambda s: (s / "images" / "photo-2.jpg").write_bytes(b"x"), "photo-2.jpg: cannot be read as an image"),
-        (lambda s: Image.new("L", (9, 9)).save(s / "labels" / "sem-2.png"), "label grid differs from raster: raster 160x128, label 9x9"),
+        (lambda s: Image.new("L", (9, 9)).save(s / "labels" / "sem-2.png"), "the label is 9x9 px, its image 160x128; export the label at full size"),
         (lambda s: _drop(s, "photo-2"), "no image photo-2.jpg"),
         (lambda s: _image(s, "sem-2.tif", np.eye(9)), "two images are named sem-2"),
         (lambda s: _image(s, "sem-2.png", np.zeros((128, 160), np.uint8)), "there is nothing to see"),
         (lambda s: _image(s, "sem-2.png", np.pad(np.full((80, 100), 200, np.uint8), 20)), "there is nothing to see"),
         (lambda s: (s / "samples.csv").write_text("image,specimn\n"), "unknown column 'specimn'"),
-        (lambda s: (s / "labels" / "photo-2.json").write_text("{}"), "no label format that is read"),
+        (lambda s: (s / "labels" / "photo-2.json").write_text("{}"), "its format is not read; wanted GeoJSON, LabelMe, COCO"),
     ],
 )  # fmt: skip
 def test_check_names_what_is_wrong(study, spoil, message):
@@ -137,7 +137,7 @@ def test_demo_does_not_write_among_other_files(tmp_path, name):
 
 
 @pytest.mark.parametrize(("option", "value", "message"), [
-    ("--threshold", "50", "--threshold: segment.threshold is 50.0: input should be less than 1"),
+    ("--threshold", "50", "--threshold: segment.threshold is 50.0; wanted less than 1"),
     ("--pixel-size-um", "-0.5", "--pixel-size-um is '-0.5'; wanted a number above 0"),
     ("--pixel-size-um", "nan", "--pixel-size-um is 'nan'; wanted a number above 0"),
     ("--data-bar-px", "-5", "Invalid value for '--data-bar-px'"),
@@ -209,11 +209,14 @@ def test_convert_says_what_is_wrong(study, tmp_path):
         (("--to", "cocoo", "-o", tmp_path / "a.json"), "--to cocoo (did you mean 'coco'?)"),
         (
             ("--to", "coco", "-o", tmp_path / "a.png"),
-            f"{tmp_path / 'a.png'}: a label as coco ends in .json",
+            f"{tmp_path / 'a.png'}: coco needs a file that ends in .json",
         ),
-        (("--to", "geojson", "-o", label), "is read from; name another file"),
+        (("--to", "geojson", "-o", label), "is an input as well; name another file"),
     ]:
         assert message in poreseg("convert", label, "--image", image, *arguments, status=1)
+    two = poreseg("convert", label, study / "labels" / "sem-1.png", "--image", image,
+                  "--to", "labelme", "-o", tmp_path / "a.json", status=1)  # fmt: skip
+    assert "called section-1_CLASS.ome.tif; name one label" in two
 
 
 def test_a_model_that_is_none_is_told_before_any_work(study, tmp_path):

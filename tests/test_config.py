@@ -71,7 +71,7 @@ def test_each_section_is_the_keywords_of_its_verb(verb):
             "augment",
             "scale",
             [2, 1],
-            r"augment: scale is \[smallest, largest\], got \[2\.0, 1\.0\]$",
+            r"augment: scale is \[2\.0, 1\.0\]; wanted \[smallest, largest\]$",
         ),
     ],
 )
@@ -107,7 +107,9 @@ def test_a_file_of_weights_that_is_not_there_is_told(tmp_path):
 @pytest.mark.parametrize("key", ["study", "results"])
 def test_a_folder_whose_name_is_read_as_a_number_is_told(tmp_path, key):
     given = parse_config([f"{key}=2025_03_12"])  # as the command line gives it
-    with pytest.raises(PoresegError, match=rf"{key}: .* as 20250312, no text; write {key}=\./NAME"):
+    with pytest.raises(
+        PoresegError, match=rf"{key}: .* as 20250312, not as text; write {key}=\./NAME"
+    ):
         Plan(params() | {"results": str(tmp_path)} | given)
     assert parse_config([f"{key}=./2025_03_12"]) == {key: "./2025_03_12"}
 
@@ -162,7 +164,8 @@ def test_the_demo_study_does_not_take_the_place_of_ones_own_results(tmp_path, mo
     write_json(Path("results/.roles.json"), {"mine": "test"})
     for chosen in ({}, {"study": "data/demo"}):
         with pytest.raises(
-            PoresegError, match=r"results holds results of mine, and data/demo none of the images"
+            PoresegError,
+            match=r"results holds results of another study \(mine, for one\), not of data/demo: name",
         ):
             Plan(params() | chosen)
     assert Plan(params() | {"results": "elsewhere"}).is_demo
@@ -176,7 +179,9 @@ def test_a_study_does_not_take_the_place_of_anothers_results(tmp_path, study):
     write_json(Path(first.at(".roles.json")), {"mine": "test", name: "train"})
     assert Plan(content).study.names == first.study.names  # images come and go
     write_json(Path(first.at(".roles.json")), {"mine": "test"})
-    with pytest.raises(PoresegError, match=r"results of mine, and .*study none of the images"):
+    with pytest.raises(
+        PoresegError, match=r"results of another study \(mine, for one\), not of .*study: name"
+    ):
         Plan(content)
     assert Plan(content | {"results": str(tmp_path / "others")})
 
@@ -239,7 +244,7 @@ def test_other_test_images_than_in_the_build_before_are_told(tmp_path, study, ca
     for _ in range(2):  # the first is killed
         begin(Plan(content))
         told = capsys.readouterr().out
-        assert "other test images than in the build before" in told
+        assert "the test images differ from those of the last whole build" in told
         assert f"with {teacher} and without {judge}:" in told
     for path in study.rglob(f"{judge}.*"):
         path.unlink()

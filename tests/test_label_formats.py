@@ -500,9 +500,9 @@ def test_values_and_colours_mean_what_params_say(tmp_path, pixels, classes, want
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (formats.coloured((128, 0, 0), (0, 128, 0)), "2 colours beside black .*#008000.*#800000"),
-        (formats.coloured((255, 0, 0), (255, 128, 0)), "2 colours beside black"),
-        (TWO, "2 colours beside black"),
+        (formats.coloured((128, 0, 0), (0, 128, 0)), "2 colours besides black .*#008000.*#800000"),
+        (formats.coloured((255, 0, 0), (255, 128, 0)), "2 colours besides black"),
+        (TWO, "2 colours besides black"),
         (numbered_grid([1, 1, 1, 2, 255]).astype(np.uint8), "are neither a mask"),
         (numbered_grid([1, 2, 3, 4])[:6, :30].astype(np.uint8), "are neither a mask"),
         (numbered_grid([255] * 24 + [128]).astype(np.uint8), "values 0, 128, 255 are neither"),
@@ -576,7 +576,7 @@ def test_unknown_without_pores_is_converted_where_it_stays_unknown(tmp_path, nam
     if name == "b.png" and value_255 == "pore":
         with (
             pytest.warns(PoresegWarning, match="no pore"),
-            pytest.raises(PoresegError, match=r"not written.*\.tif says itself"),
+            pytest.raises(PoresegError, match=r"not written.*a mask in a \.tif, which says itself"),
         ):
             convert(*given)
         assert not out.exists()
@@ -722,10 +722,14 @@ def test_regions_of_slices_and_times_are_refused_and_a_lone_plane_is_told(tmp_pa
         (formats.roi_set([roi]) if name == "a.zip" else formats.collection([item]))(tmp_path / name)
 
     assert along_one_axis([], tmp_path) == []
-    with pytest.raises(PoresegError, match="drawn on 2 slices and at 2 times"):
+    with pytest.raises(
+        PoresegError, match="drawn up to slice 2 and time 2; wanted a stack along one of them"
+    ):
         along_one_axis([(2, 1), (1, 2)], tmp_path)
     write(2, 3)
-    with pytest.raises(PoresegError, match="drawn on 2 slices and at 3 times"):
+    with pytest.raises(
+        PoresegError, match="drawn up to slice 2 and time 3; wanted a stack along one of them"
+    ):
         read(tmp_path / name, replace(GRID, plane=2))
     write(1, 3)
     with pytest.warns(PoresegWarning, match="drawn on plane 3, which is taken for the image's"):

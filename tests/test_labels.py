@@ -156,8 +156,8 @@ def _zip(path, member):
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("a.png", lambda p: Image.fromarray(PORE[1:]).save(p), "label grid differs from raster: raster 32x24, label 32x23"),
-        ("a.json", lambda p: _json(p, {"shapes": [], "imageHeight": 9, "imageWidth": 8}), "label grid differs from raster"),
+        ("a.png", lambda p: Image.fromarray(PORE[1:]).save(p), "the label is 32x23 px, its image 32x24; export"),
+        ("a.json", lambda p: _json(p, {"shapes": [], "imageHeight": 9, "imageWidth": 8}), "drawn on 8x9 px, the image is 32x24; label the image at full size"),
         ("a.png", lambda p: Image.fromarray((np.arange(768) % 251).astype(np.uint8).reshape(24, 32)).save(p), "are neither a mask"),
         ("a.png", lambda p: Image.fromarray(PORE * 2 + np.eye(24, 32, dtype=np.uint8) * 4).save(p), "are neither a mask"),
         ("a.png", lambda p: Image.fromarray(PORE + 1).save(p), "values 1 and 2; wanted 0 for matrix"),
@@ -165,8 +165,8 @@ def _zip(path, member):
         ("a.geojson", lambda p: p.write_text("{"), "cannot be read as JSON"),
         ("a.geojson", lambda p: _json(p, {"features": 3}), "no list of features"),
         ("a.geojson", lambda p: _json(p, {"features": [{"geometry": {"type": "Polygon", "coordinates": [[1]]}}]}), "cannot be read as GeoJSON"),
-        ("a.json", lambda p: _json(p, {"pores": []}), "no label format that is read"),
-        ("a.zip", lambda p: _zip(p, "annotations.xml"), r"no label format that is read .*; unpack it, and put what is within into labels/"),
+        ("a.json", lambda p: _json(p, {"pores": []}), "its format is not read; wanted GeoJSON, LabelMe, COCO"),
+        ("a.zip", lambda p: _zip(p, "annotations.xml"), r"its format is not read; wanted .*; unpack it, and put what is within into labels/"),
         ("a.zip", lambda p: p.write_bytes(b"PK.."), "cannot be read as a label"),
         ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "points": [[1, None], [2, 3], [4, 5]]}]}), "cannot be read as LabelMe"),
         ("a.json", lambda p: _json(p, {"shapes": [{"label": "pore", "shape_type": "circle", "points": [[1, 2]]}]}), "wants two points"),
@@ -224,7 +224,7 @@ def test_pores_where_the_image_shows_no_specimen_are_told():
 def test_of_a_label_s_planes_the_first_is_taken_and_told(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.stack([PORE, 1 - PORE]), metadata={"axes": "ZYX"})
     with pytest.warns(
-        PoresegWarning, match="2 planes .*the first is taken.* save that one as a file"
+        PoresegWarning, match="2 planes .*the first is taken.* save it as a file of its own"
     ):
         np.testing.assert_array_equal(read(tmp_path / "a.tif"), PORE)
 
@@ -234,7 +234,7 @@ def test_several_colours_could_mean_anything(tmp_path):
     colours[PORE == 1] = (0, 0, 255)
     colours[15:19] = (255, 0, 0)
     Image.fromarray(colours).save(tmp_path / "a.png")
-    with pytest.raises(PoresegError, match="2 colours beside black"):
+    with pytest.raises(PoresegError, match="2 colours besides black"):
         read(tmp_path / "a.png")
 
 

@@ -205,7 +205,7 @@ def test_a_wrong_encoder_is_told(tmp_path, settings, message):
 
 def test_weights_of_another_encoder_are_refused(tmp_path):
     torch.save(smp.encoders.get_encoder("resnet18", weights=None).state_dict(), tmp_path / "w.pth")
-    with pytest.raises(PoresegError, match="no weights of this encoder"):
+    with pytest.raises(PoresegError, match="not the weights of this encoder"):
         prepare(tmp_path, file=str(tmp_path / "w.pth"))
     (tmp_path / "junk.pth").write_bytes(b"junk")
     with pytest.raises(PoresegError, match="cannot be read as weights"):

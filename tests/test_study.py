@@ -67,8 +67,8 @@ def test_samples_csv_says_how_an_image_is_read(tmp_path):
     [
         ("image,pixel_size_um\na.tif,1,25\n", "line 2 has more cells than there are columns; wanted numbers with a point"),
         ("image,pixel_size_um,specimen\na.tif,1,25,\n", "line 2 has more cells"),
-        ("image;pixel_size_um\na.tif;1,25\n", "cells lie between semicolons"),
-        ("image;pixel_size_um\na.tif;1.25\n", "cells lie between semicolons"),
+        ("image;pixel_size_um\na.tif;1,25\n", "semicolons between its cells"),
+        ("image;pixel_size_um\na.tif;1.25\n", "semicolons between its cells"),
     ],
 )  # fmt: skip
 def test_a_decimal_comma_is_told_and_no_other_scale_taken(tmp_path, table, told):
@@ -100,7 +100,8 @@ def test_a_label_of_several_images_belongs_to_those_that_it_labels(tmp_path):
     }
     (folder / "images" / "a.png").rename(folder / "images" / "d.png")
     with pytest.raises(
-        PoresegError, match=r"coco.json: labels 1 images \(a, \.\.\.\), none of which is in"
+        PoresegError,
+        match=r"coco.json: of the 1 images that it labels \(a\) none is in .*; add or rename them",
     ):
         read_study(folder)
 
@@ -168,7 +169,7 @@ def test_a_row_that_names_a_shared_label_leaves_it_to_the_other_images(tmp_path)
         ),
         (["a.tif"], [], "image,pixel_size_um\na.tif,-1\n", "is '-1'; wanted a number above 0"),
         (["a.tif"], [], "image,pixel_size_um\na.tif,nan\n", "is 'nan'; wanted a number above 0"),
-        (["a.tif"], [], "image\na.tif\na.tif\n", "a.tif comes twice"),
+        (["a.tif"], [], "image\na.tif\na.tif\n", "a.tif has two rows; remove one"),
         (["a.tif"], [], "image,,split\na.tif,,\n", "column 2 has no name"),
         (
             ["a.tif"],
@@ -180,9 +181,9 @@ def test_a_row_that_names_a_shared_label_leaves_it_to_the_other_images(tmp_path)
             ["a.tif", "b.tif"],
             [],
             'image,specimen\na.tif,"s\nb.tif,s\n',
-            r"a cell goes on over line 3 \(s \.\.\.\)",
+            r"a cell runs on to line 3 \(s \.\.\.\)",
         ),
-        (["a.tif"], [], 'image,"specimen\na.tif,s\n', "a cell goes on over line 2"),
+        (["a.tif"], [], 'image,"specimen\na.tif,s\n', "a cell runs on to line 2"),
         (["a.tif"], [], "", "no column 'image'"),
         (
             ["a.tif"],
@@ -203,7 +204,7 @@ def test_a_row_that_names_a_shared_label_leaves_it_to_the_other_images(tmp_path)
             "plane of a.tif is '0'; wanted a whole number from 1 on",
         ),
         (["a.tif"], [], "image,plane\na.tif,1 2\n", "plane of a.tif is '1 2'; wanted a whole"),
-        (["a.tif"], ["a.png", "a_pore.ome.tif"], None, "both label a.tif; take one away"),
+        (["a.tif"], ["a.png", "a_pore.ome.tif"], None, "both label a.tif; remove one"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, images, labels, table, message):
@@ -275,7 +276,7 @@ def test_a_link_to_nothing_is_told(tmp_path):
 
 def test_an_image_for_test_without_a_label_is_told(tmp_path):
     folder = make(tmp_path, ["a.tif", "b.tif"], ["b.png"], "image,split\na.tif,test\n")
-    with pytest.warns(PoresegWarning, match=r"without a label, so that they judge nothing: a\.tif"):
+    with pytest.warns(PoresegWarning, match=r"without a label, so they judge nothing: a\.tif"):
         read_study(folder)
 
 

@@ -128,7 +128,7 @@ def test_sizes_of_a_whole_label_are_those_of_the_table_of_pores(results):
 
 def test_the_fallback_encoder_is_told_in_terminal_and_page(project, results):
     assert "warning: ImageNet weights of resnet34 cannot be had here" in project.printed
-    assert "Another encoder than asked for" in (results / "report" / "index.html").read_text()
+    assert "Not the encoder that was asked for" in (results / "report" / "index.html").read_text()
 
 
 def test_the_page_stands_alone(results):
@@ -312,7 +312,7 @@ def test_predictions_do_not_mix_with_what_a_build_or_another_image_gave(project,
     for path in (image, image, other):
         told = project.run("poreseg", "predict", str(path), "-m", "results/model/all", "-o", out,
                            status=int(path == other))  # fmt: skip
-    assert "ct-1.tif is not of this very image" in told
+    assert "ct-1.tif was not made from this very file" in told
     with rasterio.open(tmp_path / "out/masks/ct-1.tif") as mask, rasterio.open(results / "masks/ct-1.tif") as same:  # fmt: skip
         np.testing.assert_array_equal(mask.read(), same.read())
 
@@ -479,7 +479,7 @@ def test_results_of_images_that_are_gone_are_removed(project):
 
 def test_results_within_the_study_are_refused(project):
     out = project.run("snakemake", "-n", "--config", "results=data/raw/results", status=1)
-    assert "lie in each other" in out
+    assert "overlap; name a folder outside the other" in out
 
 
 def test_dvc_versions_data_and_results_and_a_clone_has_nothing_to_do(project, tmp_path):

@@ -31,7 +31,7 @@ def begin(plan: Plan) -> None:
     if judged and judged != judge and before.keys() & now.keys():  # else it is another study
         told = [f"{what} {', '.join(sorted(names))}"
                 for what, names in (("with", judge - judged), ("without", judged - judge)) if names]  # fmt: skip
-        print(f"other test images than in the build before, {' and '.join(told)}: their scores are no comparison; "
+        print(f"the test images differ from those of the last whole build, now {' and '.join(told)}: scores cannot be compared; "
               "split in samples.csv says which images are for test")  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def summary(results: Path | str) -> str:
         f"{METHODS[method]} {_figure(found['test']['iou_mean'])}"
         for method, found in scores["baselines"].items()
     ]
-    lines.append(f"  on the test images without a network: {', '.join(beside)}")
+    lines.append(f"  without a network, on the same test images: {', '.join(beside)}")
     return "\n".join(lines)
 
 

@@ -58,7 +58,7 @@ def predict(
     model: Annotated[
         list[Path],
         typer.Option(
-            "--model", "-m", help="A model folder, e.g. results/model/all; of several, their mean."
+            "--model", "-m", help="A model folder, e.g. results/model/all; if repeated, their mean."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
@@ -75,7 +75,7 @@ def predict(
     channel: Annotated[
         list[int] | None,
         typer.Option(
-            help="Channel or band that counts, from 1; three times for red, green and blue."
+            help="Channel or band to read, counted from 1; given three times: red, green and blue."
         ),
     ] = None,
     plane: Annotated[int | None, typer.Option(help="Plane of a stack, from 1.", min=1)] = None,
@@ -99,11 +99,11 @@ def predict(
         settings = check_params(given, "--threshold")
     names = unique(images, "images")
     if recorded(out):
-        raise PoresegError(f"{out} holds the results of a build, which others would mix with; name another folder")  # fmt: skip
+        raise PoresegError(f"{out} holds the results of a build, with which these would mix; name another folder")  # fmt: skip
     models = [load(folder, processors()) for folder in model]  # a wrong one ends it at once
     stretches = {(m.card["low_percentile"], m.card["high_percentile"]) for m in models}
     if len(stretches) > 1:
-        raise PoresegError(f"--model: these see gray levels by other percentiles {sorted(stretches)}; name models of one build")  # fmt: skip
+        raise PoresegError(f"--model: these see gray levels by different percentiles, {sorted(stretches)}; name models of one build")  # fmt: skip
     ((low, high),) = stretches
     reading = settings.ingest.model_dump() | {"low_percentile": low, "high_percentile": high}
     failed: dict[str, str] = {}
@@ -119,7 +119,7 @@ def predict(
                 failed[name] = str(error)
                 continue
             if mask.is_file() and not _of_one_image(mask, raster):
-                failed[name] = f"{image}: {mask} is not of this very image; remove it, rename this one, or name another folder"  # fmt: skip
+                failed[name] = f"{image}: {mask} was not made from this very file; remove it, rename the image, or name another folder"  # fmt: skip
                 continue
             predict_with(models, raster, probabilities, **settings.predict.model_dump())
             segment(probabilities, raster, mask, out / "overlays" / f"{name}.png",
@@ -155,7 +155,7 @@ def check(
     folder = study or USER_STUDY
     split = split_study(read_study(folder), folder, **settings.split.model_dump())
     table = _table(
-        "image", "size", "um/px", "specimen", "role", "label", "understood as", "pores", "pore"
+        "image", "size", "um/px", "specimen", "role", "label", "understood as", "pores", "porosity"
     )
     problems, cells, frames = [], [], []
     with warnings.catch_warnings(record=True) as told:
@@ -177,7 +177,7 @@ def check(
         if issubclass(warning.category, PoresegWarning):
             _say(f"warning: {warning.message}", "yellow")
     for problem in problems:
-        _say(problem, "red")
+        _say(f"error: {problem}", "red")
     if cells:
         contact_sheet(cells, sheet)
         _say(f"labels over their images: {sheet}")
@@ -195,7 +195,7 @@ def check(
 def convert(
     label: Annotated[
         list[Path],
-        typer.Argument(help="A label of any format that is read, or one for each class."),
+        typer.Argument(help="A label that poreseg reads, or OME-TIFF masks, one for each class."),
     ],
     image: Annotated[Path, typer.Option(help="The image that it belongs to.")],
     to: Annotated[str, typer.Option(help="mask, geojson, labelme or coco.")],
@@ -211,7 +211,7 @@ def convert(
     if to not in FORMS:
         raise PoresegError(f"--to {to}{nearest(to, FORMS)}; wanted {', '.join(FORMS)}")
     if out.resolve() in {path.resolve() for path in (*label, image)}:
-        raise PoresegError(f"{out} is read from; name another file")
+        raise PoresegError(f"{out} is an input as well; name another file")
     classes = Classes(**read_params(params or _default_params()).rasterise.model_dump())
     understood = conversion.convert(label, image, to, out, plane, classes)
     _say(f"{label[0]} ({understood}) is in {out}")

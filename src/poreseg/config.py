@@ -63,7 +63,7 @@ class Augment(Section):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.scale[0] > self.scale[1]:
-            raise ValueError(f"scale is [smallest, largest], got {list(self.scale)}")
+            raise ValueError(f"scale is {list(self.scale)}; wanted [smallest, largest]")
         return self
 
 
@@ -118,7 +118,7 @@ class Predict(Section):
     @model_validator(mode="after")
     def _apart(self) -> Self:
         if self.overlap >= self.window:
-            raise ValueError(f"overlap {self.overlap} is to be less than window {self.window}")
+            raise ValueError(f"overlap is {self.overlap}; wanted less than window, {self.window}")
         return self
 
 
@@ -173,7 +173,9 @@ def read_params(path: Path | str = "params.yaml") -> Params:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PoresegError(f"{path}: cannot be read as YAML: {error}") from None
+        raise PoresegError(
+            f"{path}: cannot be read ({error}); correct it, or restore it from git"
+        ) from None
     if not isinstance(content, dict):
         raise PoresegError(f"{path}: found no sections; restore the file from git")
     return check_params(content, str(path))
@@ -182,16 +184,16 @@ def read_params(path: Path | str = "params.yaml") -> Params:
 def _say(problem: Any, count: int, where: str) -> str:
     """One pydantic problem as one line in our words."""
     key = ".".join(str(part) for part in problem["loc"])
-    more = f" ({count - 1} more)" if count > 1 else ""
+    more = f" ({count - 1} more wrong)" if count > 1 else ""
     if problem["type"] == "extra_forbidden":
         section: Any = Params
         for part in problem["loc"][:-1]:
             section = section.model_fields[part].annotation
         known = section.model_fields if section is not Params else {*Params.model_fields, *RUN_KEYS}
         hint = nearest(str(problem["loc"][-1]), known)
-        return f"{where}: unknown key {key}{hint}{more}"
+        return f"{where}: unknown key {key}{hint}; rename or remove it{more}"
     if problem["type"] == "missing":
         return f"{where}: {key} is missing; restore it from params.yaml in git{more}"
     if problem["type"] == "value_error":  # of a whole section: its message says which values
         return f"{where}: {key}: {problem['ctx']['error']}{more}"
-    return f"{where}: {key} is {problem['input']!r}: {problem['msg'].lower()}{more}"
+    return f"{where}: {key} is {problem['input']!r}; {problem['msg'].lower().replace('input should be', 'wanted')}{more}"

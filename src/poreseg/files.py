@@ -63,7 +63,9 @@ def whole(path: Path | str) -> Iterator[Path]:
 
 
 def _refused(path: Path, error: OSError) -> PoresegError:
-    return PoresegError(f"{path}: cannot be written ({error.strerror or error})")
+    return PoresegError(
+        f"{path}: cannot be written ({error.strerror or error}); name another place"
+    )
 
 
 def no_room(path: Path | str) -> PoresegError:
@@ -72,7 +74,7 @@ def no_room(path: Path | str) -> PoresegError:
     free = shutil.disk_usage(path.parent).free / 1e6
     name = path.with_name(TEMPORARY.sub("", path.name))
     return PoresegError(
-        f"{name}: cannot be written, its disk has {free:.0f} MB left; make room and run again"
+        f"{name}: cannot be written, its disk ({free:.0f} MB left) or a quota is full; make room and run again"
     )
 
 

@@ -45,7 +45,7 @@ def unique(paths: Iterable[Path], where: str) -> dict[str, Path]:
             raise PoresegError(f"{path}: braces in a file name; rename it")
         if len(name.encode()) > LONGEST:
             raise PoresegError(
-                f"{path}: its name has {len(name.encode())} bytes; wanted at most {LONGEST}, as names of results are longer"
+                f"{path}: its name has {len(name.encode())} bytes; wanted at most {LONGEST}, for results have longer names; rename it"
             )
         found[name] = path
     return found

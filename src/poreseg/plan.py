@@ -153,7 +153,7 @@ def _folder(key: str, config: Mapping[str, Any]) -> str | None:
     """A folder that the command line names."""
     given = config.get(key)
     if given is not None and not isinstance(given, str):  # 2025_03_12 is 20250312 to Snakemake
-        raise PoresegError(f"{key}: its name was read as {given}, no text; write {key}=./NAME")
+        raise PoresegError(f"{key}: its name was read as {given}, not as text; write {key}=./NAME")
     return given
 
 
@@ -162,7 +162,7 @@ def _check_apart(study: Path, results: Path) -> None:
     study, results = study.resolve(), results.resolve()
     if results == study or study in results.parents or results in study.parents:
         raise PoresegError(
-            f"results {results} and study {study} lie in each other; name a folder apart"
+            f"results {results} and study {study} overlap; name a folder outside the other"
         )
 
 
@@ -172,7 +172,7 @@ def _check_own(results: Path, study: Path, samples: Sequence[studies.Sample]) ->
     others = known - {sample.name for sample in demo.samples(DEMO_STUDY)}
     if others and (study == DEMO_STUDY or known.isdisjoint(sample.name for sample in samples)):
         raise PoresegError(
-            f"{results} holds results of {min(others)}, and {study} none of the images that they are of: name "
+            f"{results} holds results of another study ({min(others)}, for one), not of {study}: name "
             f"another folder for results (--config results=PATH), their study (--config study=PATH), or remove {results}"
         )
 

@@ -60,9 +60,11 @@ def split_study(
         test, order = set(drawn), [name for name in order if name not in drawn]
     fold_of, count = _folds(order, folds, validation_fraction, images, formats, judged=bool(test))
     if by == "image" and len({s.specimen for s in labelled}) < len(labelled):
-        warn("split.by is image: images of one specimen stand on both sides, the score flatters")
+        warn(
+            "split.by is image: images of one specimen may stand on both sides, so the score flatters"
+        )
     if not test:
-        why = "too few specimens to set one aside" if test_fraction else "split.test_fraction is 0"
+        why = f"too few {by}s to set one aside" if test_fraction else "split.test_fraction is 0"
         if all(sample.role == "train" for sample in labelled):
             why = "samples.csv gives all of them to training"
         warn(f"no test images: {why}; test scores will be null")
@@ -123,13 +125,16 @@ def _folds(
 ) -> tuple[dict[str, int], int]:
     """Fold of each held-out group, and the number of folds; `judged`: there are test images."""
     if len(order) == 1 and (judged or images[order[0]] == 1):
-        warn(f"{order[0]} is the only specimen to learn from: nothing to choose by, the model is that of the last step")  # fmt: skip
+        warn(f"{order[0]} is the only specimen to learn from, so nothing is left to choose by: the model of the last step counts")  # fmt: skip
         return {}, 1
-    if len(order) < 2:
-        what = f"one specimen only ({order[0]})" if order else "no training images"
+    if not order:
         raise PoresegError(
-            f"{what}: nothing to validate on; label images of a second specimen, or set "
-            "split.by: image in params.yaml, which splits by image and flatters the score"
+            "no training images: samples.csv gives all labelled ones to test; leave split empty for some"
+        )
+    if len(order) == 1:
+        raise PoresegError(
+            f"one specimen only ({order[0]}): nothing to validate on; label images of a second one, or set "
+            "split.by: image in params.yaml, which flatters the score"
         )
     count = len(order) if folds == 0 else folds
     if count > len(order):

@@ -149,15 +149,13 @@ def list_samples(
     samples = [_sample(image, found.get(name, Labels()), row_of[name], table)
                for name, image in sorted(by_stem.items())]  # fmt: skip
     if mute := [s.image.name for s in samples if row_of[s.name].get("split") == "test" and not s.labels]:  # fmt: skip
-        warn(
-            f"{table}: for test, but without a label, so that they judge nothing: {', '.join(mute)}"
-        )
+        warn(f"{table}: for test, but without a label, so they judge nothing: {', '.join(mute)}")
     _tell_alike(samples, folder)
     left_out = [s.image.name for s in samples if s.labels and not row_of[s.name].get("specimen")]
     if left_out and any(row.get("specimen") for row in rows.values()):
         shown = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")
-        warn(f"{table}: each taken for a specimen of its own, as no specimen is given: {shown}; "
-             "images of one specimen must not stand on both sides of a split")  # fmt: skip
+        warn(f"{table}: each counts as a specimen of its own, for none is given: {shown}; "
+             "if some are of one specimen, name it, or both sides of a split may show it")  # fmt: skip
     return samples
 
 
@@ -169,7 +167,7 @@ def _tell_alike(samples: Sequence[Sample], folder: Path) -> None:
         spelled.setdefault(bare, set()).add(sample.specimen)
     for names in spelled.values():
         if len(names) > 1:
-            warn(f"{folder}: {' and '.join(sorted(names))} are taken for different specimens; if they are one, say so in {TABLE}, spelled alike")  # fmt: skip
+            warn(f"{folder}: {' and '.join(sorted(names))} are taken for different specimens; if they are one, spell it alike in {TABLE}")  # fmt: skip
 
 
 def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
@@ -180,11 +178,11 @@ def _files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
     for path in files:
         if not path.exists():
             raise PoresegError(f"{path}: a link to {path.readlink()}, which is not there; is its disk mounted, or "
-                               "is the file to be got first (dvc pull, git annex get)?")  # fmt: skip
+                               "must the file be fetched first (dvc pull, git annex get)?")  # fmt: skip
         if path.is_dir():
             warn(f"{path}: left out, a folder; put the {what}s in it into {folder}")
         elif path.suffix.lower() not in suffixes:
-            warn(f"{path}: left out, no {what} format that is read ({' '.join(suffixes)})")
+            warn(f"{path}: left out, not of a format read for {what}s ({' '.join(suffixes)})")
     return [path for path in files if path.is_file() and path.suffix.lower() in suffixes]
 
 
@@ -258,15 +256,15 @@ def _read_rows(path: Path) -> dict[str, dict[str, str]]:
         columns.pop()
     if len(columns) == 1 and ";" in columns[0]:
         raise PoresegError(
-            f"{path}: cells lie between semicolons; wanted commas, and numbers with a point"
+            f"{path}: semicolons between its cells; wanted commas, and numbers with a point"
         )
     for number, column in enumerate(columns, start=1):
         if not column:
-            raise PoresegError(f"{path}: column {number} has no name; known are {', '.join(COLUMNS)}")  # fmt: skip
+            raise PoresegError(f"{path}: column {number} has no name; wanted one of {', '.join(COLUMNS)}")  # fmt: skip
         if column not in COLUMNS:
             raise PoresegError(
                 f"{path}: unknown column '{column}'{nearest(column, COLUMNS)}; "
-                f"known are {', '.join(COLUMNS)}"
+                f"wanted one of {', '.join(COLUMNS)}"
             )
     if "image" not in columns:
         raise PoresegError(f"{path}: no column 'image'; it names the file that a row is about")
@@ -279,7 +277,7 @@ def _read_rows(path: Path) -> dict[str, dict[str, str]]:
             )
         row = dict(zip_longest(columns, cells[: len(columns)], fillvalue=""))
         if row["image"] in found:
-            raise PoresegError(f"{path}: {row['image']} comes twice; for several planes of a stack, save each as an image of its own")  # fmt: skip
+            raise PoresegError(f"{path}: {row['image']} has two rows; remove one, or save each plane of a stack as an image of its own")  # fmt: skip
         found[row["image"]] = row
     return found
 
@@ -295,7 +293,7 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
     for number, cells in lines:
         if broken := next((cell for cell in cells if len(cell.splitlines()) > 1), None):
             raise PoresegError(
-                f"{path}: a cell goes on over line {number} ({broken.splitlines()[0]} ...); "
+                f"{path}: a cell runs on to line {number} ({broken.splitlines()[0]} ...); "
                 "is a closing quote missing?"
             )
     return [(number, cells) for number, cells in lines if any(cells)] or [(1, [])]

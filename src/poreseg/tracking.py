@@ -163,7 +163,9 @@ def _harmless() -> Iterator[None]:
 
 
 def _tell(error: Exception) -> None:
-    warn(f"MLflow did not record this ({type(error).__name__}: {error})")
+    warn(
+        f"MLflow did not record all of the run ({type(error).__name__}: {error}); the work goes on"
+    )
 
 
 def _is_away(error: BaseException | None) -> bool:

@@ -32,7 +32,7 @@ matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "poreseg", "font
 import matplotlib.pyplot as plt  # noqa: E402
 
 FRAME = (255, 220, 0)  # yellow: around what is no specimen
-ORDER = ("test", "validation", "train", "no label")
+ORDER = ("test", "validation", "train", "unlabelled")
 ROLE_COLOURS = {"train": "#8a8f98", "validation": "#c77d1e", "test": "#1e64ff"}
 
 
@@ -81,7 +81,7 @@ def report(
         images.append({
             "name": name,
             **_about(raster, mask),
-            "role": table["role"].get(name, "no label"),
+            "role": table["role"].get(name, "unlabelled"),
             "score": score,
             "displaced": _displaced(score),
             "porosity": _record(measured, name),

@@ -150,7 +150,7 @@ def find_frame(
     """
     rows, bar_from = 0, ""
     if bar_rows is not None:
-        rows, bar_from = bar_rows, "samples.csv"
+        rows, bar_from = bar_rows, "samples.csv or --data-bar-px"
     elif data_bar == "auto" and source.bar_rows is not None:
         rows, bar_from = source.bar_rows, "maker's metadata"
     elif data_bar == "auto" and (seen := _bar(_gray8(view))):
@@ -170,8 +170,8 @@ def find_frame(
     told = (~view.valid[:kept]).mean() >= SHARE[0]  # by the file itself; less is a dead pixel
     air = None if told else air_around(bands, np.zeros(bands[0].shape, bool) if outside is None else outside)  # fmt: skip
     if not told and outside is None and air is None and (share := filled_around(bands)) >= SHARE[0]:
-        warn(f"{source.path}: {share:.0%} of it are of one value, that reaches three corners, and count as specimen; "
-             "if that shows none, make it NaN or nodata, or crop the image (ingest.border: none takes it for specimen untold)")  # fmt: skip
+        warn(f"{source.path}: {share:.0%} of it is one value that reaches three corners, and counts as specimen; if "
+             "it shows none, make it NaN or nodata, or crop the image (ingest.border: none counts it without this warning)")  # fmt: skip
     fill = rim = None
     if outside is not None:
         fill = bands[:, 0, 0] if outside[0, 0] else bands[:, -1, -1]

@@ -101,13 +101,13 @@ def look(
     if np.iscomplexobj(view.bands):
         raise PoresegError(f"{source.path}: complex numbers; wanted integers or real numbers")
     if not view.valid.any():
-        raise PoresegError(f"{source.path}: no valid pixel, all are nodata, transparent or NaN")
+        raise PoresegError(f"{source.path}: no valid pixel, all are {HIDDEN}; export it again")
     _check_range(view, source)
     if data_bar_px is not None and data_bar_px > source.height - view.step:  # a row of the overview
-        raise PoresegError(f"{source.path}: data_bar_px {data_bar_px} is the whole image ({source.height} rows)")  # fmt: skip
+        raise PoresegError(f"{source.path}: data_bar_px is {data_bar_px}, which leaves none of {source.height} rows; wanted fewer")  # fmt: skip
     frame = find_frame(view, source, data_bar=data_bar, border=border, bar_rows=data_bar_px)
     specimen = frame.out_of(view, source)
-    _check_range(specimen, source, f" beside {frame}")
+    _check_range(specimen, source, f" but for {frame}")
     with_air = replace(frame, air=None).out_of(view, source)
     return specimen, frame, _gray_levels(with_air.values, low_percentile, high_percentile, source)
 

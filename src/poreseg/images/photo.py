@@ -21,13 +21,13 @@ def open_photo(path: Path, choice: Choice) -> Iterator[Source]:
     with Image.open(path) as file:
         if file.mode[0] in "IF":  # no photo has these, and they would be cut to 8 bits
             raise PoresegError(
-                f"{path}: is a {file.format} of more than 8 bits; rename it by its format"
+                f"{path}: is a {file.format} of more than 8 bits; rename it with that format's suffix"
             )
         turn = file.getexif().get(ExifTags.Base.Orientation, 1)
         on_map = file.format == "JPEG" and turn == 1
         if 2 <= turn <= 8:
             warn(f"{path}: turned or mirrored by its EXIF orientation ({turn}), as viewers and browsers show it; "
-                 "a label that was drawn on what is stored would lie elsewhere")  # fmt: skip
+                 "a label drawn on the pixels as stored would lie elsewhere")  # fmt: skip
         image = ImageOps.exif_transpose(file)
         alpha = np.asarray(image.getchannel("A")) if image.mode in ("RGBA", "LA") else None
         pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))

@@ -34,7 +34,9 @@ def open_image(path: Path | str, choice: Choice = Choice()) -> Iterator[Source]:
         raise PoresegError(f"{path}: a folder; name its images, all of them as {path / '*'}")
     opener = OPENERS.get(path.suffix.lower())
     if opener is None:
-        raise PoresegError(f"{path}: no image format that is read ({' '.join(SUFFIXES)})")
+        raise PoresegError(
+            f"{path}: its format is not read; save it as one of {' '.join(SUFFIXES)}"
+        )
     with ExitStack() as stack:
         with reading(path):
             source = stack.enter_context(opener(path, choice))
@@ -58,7 +60,7 @@ def load_picture(
     with open_image(path, Choice(plane=plane, of_label=True)) as source:
         if shape is not None and (source.height, source.width) != shape:
             raise PoresegError(
-                f"label grid differs from raster: raster {shape[1]}x{shape[0]}, label "
-                f"{source.width}x{source.height} ({path}). Export the label at full size"
+                f"{path}: the label is {source.width}x{source.height} px, its image "
+                f"{shape[1]}x{shape[0]}; export the label at full size"
             )
         return source.read(source.frame)

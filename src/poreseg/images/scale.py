@@ -59,7 +59,7 @@ def choose(found: Mapping[str, float], wanted: float | None, name: str) -> tuple
     if not all_of_them:
         return None, ""
     source, size = next(iter(all_of_them.items()))
-    counts = f"{source} counts" + ("" if wanted else ", unless samples.csv or --pixel-size-um says more")  # fmt: skip
+    counts = f"{source} counts" + ("" if wanted else ", unless samples.csv or --pixel-size-um gives one")  # fmt: skip
     for other, value in all_of_them.items():
         if abs(value - size) > SAME * size:
             warn(
@@ -146,7 +146,7 @@ def from_imagej(values: Mapping[str, Any], x: float, y: float, name: str) -> dic
     if unit in ("inch", "cm"):  # ImageJ hands a print size on
         return from_resolution(x, y, unit, name)
     if micrometres(1, unit) is None and str(unit).strip().casefold() not in NO_UNIT:
-        warn(f"{name}: ImageJ's unit is '{unit}', which is not known; sizes are in px unless pixel_size_um says more")  # fmt: skip
+        warn(f"{name}: ImageJ's unit is '{unit}', which is not known; sizes are in px unless pixel_size_um gives one")  # fmt: skip
     return _square("ImageJ metadata", micrometres(1 / x, unit), micrometres(1 / y, unit), name)
 
 
@@ -184,8 +184,8 @@ def _square(source: str, x: float | None, y: float | None, name: str) -> dict[st
     if x is None:
         return {}
     if y is not None and abs(x - y) > SAME * x:
-        warn(f"{name}: pixels are {x:.4g} by {y:.4g} um by its {source}, not square: it gives no scale. Make them square (resample "
-             f"the image): with a pixel_size_um areas are off by up to a factor of {max(x, y) / min(x, y):.3g}")  # fmt: skip
+        warn(f"{name}: pixels are {x:.4g} by {y:.4g} um in its {source}, not square, so it gives no scale. Resample the "
+             f"image to square ones: with one pixel_size_um areas are off by up to a factor of {max(x, y) / min(x, y):.3g}")  # fmt: skip
         return {}
     return {source: x}
 

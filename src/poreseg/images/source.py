@@ -159,8 +159,8 @@ class Choice:
         """The chosen one of a file's planes, along these axes."""
         wanted = None if self.plane is None or (self.of_label and count == 1) else (self.plane,)
         if self.of_label and wanted is None and count > 1:
-            warn(f"{path}: {count} planes{axes}; the first is taken. If it is another that shows the pores, "
-                 "save that one as a file")  # fmt: skip
+            warn(f"{path}: {count} planes{axes}; the first is taken. If another one shows the pores, "
+                 "save it as a file of its own")  # fmt: skip
             wanted = (1,)
         return pick(path, f"planes{axes}", wanted, count, (1,), "plane")[0]
 
@@ -177,11 +177,11 @@ def pick(
     if wanted:
         if not all(1 <= number <= count for number in wanted):
             raise PoresegError(
-                f"{path}: {what}: {', '.join(map(str, wanted))}; wanted 1 to {count}"
+                f"{path}: {column} is {', '.join(map(str, wanted))}; wanted 1 to {count}, its {what}"
             )
         return wanted
     if count > len(default):
-        warn(f"{path}: {count} {what}; {' '.join(map(str, default))} is taken. "
+        warn(f"{path}: {count} {what}; reading {' '.join(map(str, default))}. "
              f"Name others as {column} in samples.csv, or with --{column}")  # fmt: skip
     return default
 

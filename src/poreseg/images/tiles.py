@@ -71,7 +71,7 @@ def tile_all(
             names = ", ".join(sorted(held_out["image"].unique()))
             raise PoresegError(
                 f"no pore in the validation images of fold {fold} ({names}): IoU is undefined "
-                "there. Set another split.seed, more split.validation_fraction, or fewer split.folds"
+                "there. Set another split.seed, a larger split.validation_fraction, or fewer split.folds"
             )
         taught = tiles[~tiles["image"].isin(held_out["image"])]
         if not (taught["pore"] > 0).any():

@@ -12,8 +12,9 @@ from poreseg.files import whole
 from poreseg.images.registry import open_image
 from poreseg.images.source import Choice
 from poreseg.labels.label import Classes, Grid, Label
-from poreseg.labels.rasterise import read_label
+from poreseg.labels.rasterise import class_of, read_label
 from poreseg.labels.write import write_label
+from poreseg.names import stem
 
 
 def convert(
@@ -24,9 +25,14 @@ def convert(
     Raises
     ------
     PoresegError
-        It cannot be read, or what would be written means something else by `classes`: 255 in a
-        mask, say, where they call it unknown.
+        It cannot be read; several labels are not masks of a class each; or what would be written
+        means something else by `classes`: 255 in a mask, say, where they call it unknown.
     """
+    if len(labels) > 1 and (
+        other := [path for path in labels if class_of(path, image.name) is None]
+    ):
+        raise PoresegError(f"{other[0]}: of several labels each is a mask of one class, called "
+                           f"{stem(image)}_CLASS.ome.tif; name one label, or rename these")  # fmt: skip
     with open_image(image, Choice(plane=plane)) as source:
         grid = Grid.of(source, image.name, plane)
     label = read_label(labels, grid, classes)
@@ -38,8 +44,8 @@ def convert(
             raise PoresegError(str(error).replace(str(trial), str(out))) from None
         if (wrong := _misread(label, trial, grid, classes)) is not None:
             raise PoresegError(
-                f"{out}: not written, for by rasterise in params.yaml it would not be read as it is ({wrong}); "
-                "a mask in a .tif says itself what its values mean"
+                f"{out}: not written, since with rasterise in params.yaml it would be misread ({wrong}); "
+                "write a mask in a .tif, which says itself what its values mean"
             )
         with whole(out) as temporary:
             shutil.copyfile(trial, temporary)

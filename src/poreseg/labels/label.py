@@ -248,7 +248,7 @@ def _check_place(regions: Sequence[Region], grid: Grid, path: Path, classes: Cla
     outside = ((boxes[:, 2:] <= 0) | beyond).any(axis=1)
     (left, top), (right, bottom) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     if not np.abs([left, top, right, bottom]).max() < FAR:
-        raise PoresegError(f"{path}: coordinates of {max(right, bottom, -left, -top):.3g} px are no coordinates; "
+        raise PoresegError(f"{path}: coordinates reach {max(right, bottom, -left, -top):.3g} px, beyond any image; "
                            "export the label again")  # fmt: skip
     span = f"x {left:g} to {right:g} and y {top:g} to {bottom:g} px, the image is {grid.width}x{grid.height}"
     if outside.all():
@@ -283,6 +283,6 @@ def check_size(size: tuple[Any, Any], grid: Grid, path: Path) -> None:
     """Compare the height and width that a label was drawn on with the image's."""
     if None not in size and tuple(map(int, size)) != grid.shape:
         raise PoresegError(
-            f"label grid differs from raster: raster {grid.width}x{grid.height}, label drawn on "
-            f"{size[1]}x{size[0]} ({path}). Label the image at full size"
+            f"{path}: drawn on {size[1]}x{size[0]} px, the image is {grid.width}x{grid.height}; "
+            "label the image at full size"
         )

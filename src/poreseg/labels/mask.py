@@ -228,7 +228,7 @@ def _bright(band: NDArray[Any], path: Path) -> Label:
         shown = ", ".join(str(value) for value in values[:8]) + (" ..." if len(values) > 8 else "")
         raise PoresegError(
             f"{path}: values {shown} are neither a mask (0 and 1, 0 and 255; 255 unknown in "
-            f"0, 1, 255) nor a soft-edged one, nor numbered pores (of fewer than {INSTANCES}, each in one place). Export pore and matrix alone, or name the values in "
+            f"0, 1, 255) nor a soft-edged one, nor numbered pores (if fewer than {INSTANCES}, each in one place). Export pore and matrix alone, or name the values in "
             "rasterise.pore, .matrix and .unknown in params.yaml"
         )
     return Label((band >= top / 2).astype(np.uint8), f"soft mask, pore from {top / 2:g} up")
@@ -269,7 +269,7 @@ def _one_colour(colours: NDArray[Any], path: Path) -> NDArray[Any]:
             f"#{r:02x}{g:02x}{b:02x}" for r, g, b in found.T[counts.argsort()[::-1]][:4].tolist()
         ]
         raise PoresegError(
-            f"{path}: {many} colours beside black ({', '.join(shown)}); wanted one, for pore. Export "
+            f"{path}: {many} colours besides black ({', '.join(shown)}); wanted one, for pore. Export "
             "the pores alone, or name each colour in rasterise.pore, .matrix and .unknown in params.yaml"
         )
     return brightness

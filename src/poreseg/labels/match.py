@@ -54,8 +54,8 @@ def match(
         for name in sorted(of - named.keys()):
             others, image = found.get(name, ()), images[name].name
             if others and None in (class_of(others[0], image), class_of(label, image)):
-                raise PoresegError(f"{others[0]} and {label} both label {image}; take one "
-                                   "away, or name the one that counts as label in samples.csv")  # fmt: skip
+                raise PoresegError(f"{others[0]} and {label} both label {image}; remove "
+                                   "one, or name the one that counts in column label of samples.csv")  # fmt: skip
             found[name] = (*others, label)
     return {name: Labels(files, owners[files[0]].get(name)) for name, files in found.items()}
 
@@ -81,8 +81,8 @@ def _owners(label: Path, images: Mapping[str, Path]) -> dict[str, str | None]:
 def _astray(label: Path, images: Mapping[str, Path], folder: Path) -> PoresegError:
     """What to tell of a label that is of no image."""
     if held := images_in(label):
-        return PoresegError(f"{label}: labels {len(held)} images ({', '.join(sorted(map(stem, held))[:3])}, ...), "
-                            f"none of which is in {folder / 'images'}")  # fmt: skip
+        return PoresegError(f"{label}: of the {len(held)} images that it labels ({', '.join(sorted(map(stem, held))[:3])}"
+                            f"{', ...' * (len(held) > 3)}) none is in {folder / 'images'}; add or rename them")  # fmt: skip
     return PoresegError(
         f"{label}: there is no image of that name in {folder / 'images'}"
         f"{nearest(stem(label), images)}; rename the label or add its image"

@@ -57,7 +57,7 @@ def on_specimen(
     lost = np.count_nonzero(pores & ~valid)
     if lost > LOST * np.count_nonzero(pores):
         warn(f"{image}: {lost / np.count_nonzero(pores):.0%} of its labelled pores lie where it shows no specimen "
-             "(NaN, transparent, nodata, or see its frame in poreseg check), and count for nothing")  # fmt: skip
+             "(NaN, transparent or nodata, or its frame, see poreseg check), and do not count")  # fmt: skip
     return np.where(valid, values, np.uint8(UNKNOWN))
 
 

@@ -39,7 +39,7 @@ def reader_of(path: Path) -> ModuleType:
         names = ", ".join(reader.NAME for reader in READERS)
         packed = path.suffix.lower() == ".zip"
         hint = "; unpack it, and put what is within into labels/" if packed else ""
-        raise PoresegError(f"{path}: no label format that is read ({names}){hint}")
+        raise PoresegError(f"{path}: its format is not read; wanted {names}{hint}")
     return found
 
 

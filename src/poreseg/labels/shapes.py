@@ -114,8 +114,8 @@ def along_one_axis(places: Sequence[tuple[int, int]], path: Path) -> list[int]:
     times = max((t for _, t in places), default=1)
     if slices > 1 and times > 1:
         raise PoresegError(
-            f"{path}: drawn on {slices} slices and at {times} times; wanted a stack of one of them: "
-            "save what was drawn, and the image, of one slice or one time"
+            f"{path}: drawn up to slice {slices} and time {times}; wanted a stack along one of them: save "
+            "label and image of one slice, or of one time, alone"
         )
     return [max(place) for place in places]
 

@@ -50,7 +50,9 @@ def write_label(
         The value that is not outlined: what is not marked means it, see `Classes.ground`.
     """
     if path.suffix.lower() not in FORMS[form]:
-        raise PoresegError(f"{path}: a label as {form} ends in {' or '.join(FORMS[form])}")
+        raise PoresegError(
+            f"{path}: {form} needs a file that ends in {' or '.join(FORMS[form])}; rename it"
+        )
     if form == "geojson":
         write_geojson(path, [(0, values)], grid, ground)
     elif form == "labelme":

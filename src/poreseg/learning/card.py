@@ -31,7 +31,11 @@ def read_card(folder: Path | str) -> dict[str, Any]:
     folder = Path(folder)
     if not (folder / CARD).is_file():
         found = sorted(path.parent.name for path in folder.glob(f"*/{CARD}"))
-        hint = f"; it holds {', '.join(found)}, name one of them" if found else ""
+        hint = (
+            f"; it holds {', '.join(found)}, name one of them"
+            if found
+            else "; name one, e.g. results/model/all"
+        )
         raise PoresegError(f"{folder}: no model folder, there is no {CARD} in it{hint}")
     card: dict[str, Any] = read_json(folder / CARD)
     return card

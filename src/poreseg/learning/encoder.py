@@ -116,7 +116,7 @@ def smp_name(name: str) -> str:
         return f"tu-{bare}"
     known = [key for key in smp_encoders if not key.startswith("timm-")]
     raise PoresegError(
-        f"encoder.name: no encoder '{name}'{nearest(name, known + timm.list_models())}"
+        f"encoder.name or .fallback: smp and timm have no encoder '{name}'{nearest(name, known + timm.list_models())}"
     )
 
 
@@ -220,7 +220,9 @@ def _package(name: str) -> Iterator[Weights | str]:
     roots = list(spec.submodule_search_locations or []) if spec else []
     path = next((Path(root) / file for root in roots if (Path(root) / file).is_file()), None)
     yield (
-        Weights(path, f"package {module}", *normalisation(name)) if path else f"missing: {install}"
+        Weights(path, f"package {module}", *normalisation(name))
+        if path
+        else f"its package is not installed ({install})"
     )
 
 
@@ -253,13 +255,13 @@ def load_into(encoder: nn.Module, weights: Mapping[str, Tensor], path: Path) -> 
     best = max(candidates, key=lambda found: len(wanted & set(found)))
     if missing := sorted(wanted - set(best)):
         raise PoresegError(
-            f"{path}: no weights of this encoder, {len(missing)} of {len(wanted)} tensors are "
-            f"missing, the first is {missing[0]}"
+            f"{path}: not the weights of this encoder, {len(missing)} of {len(wanted)} tensors are "
+            f"missing, e.g. {missing[0]}; name theirs in encoder.name"
         )
     for key in sorted(wanted):
         if best[key].shape != own[key].shape:
             raise PoresegError(
-                f"{path}: {key} is {tuple(best[key].shape)}, the encoder wants {tuple(own[key].shape)}"
+                f"{path}: {key} is {tuple(best[key].shape)}; wanted {tuple(own[key].shape)}: name the encoder of these weights in encoder.name"
             )
     encoder.load_state_dict({key: best.get(key, value) for key, value in own.items()})
 

@@ -151,7 +151,7 @@ def device_of_choice() -> torch.device:
         except (RuntimeError, AssertionError) as error:
             why = str(error).partition("\n")[0]
             warn(
-                f"the GPU cannot be used ({why}); the processor computes, with all its cores where {VISIBLE} is set to nothing"
+                f"the GPU cannot be used ({why}); the processor computes. Set {VISIBLE} to nothing to use all its cores"
             )
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
@@ -194,7 +194,9 @@ def save_model(folder: Path, model: Model) -> None:
         export_onnx(model, folder / GRAPH, moments=bool(model.seen))
     # no encoder of smp's is known to fail; a training is not lost for it
     except Exception as error:
-        warn(f"{folder}: cannot be exported ({error}); prediction runs on torch, more slowly")
+        warn(
+            f"the network cannot be exported as ONNX ({error}); prediction runs on torch, more slowly"
+        )
 
 
 def load_model(folder: Path | str, device: torch.device) -> Model:

@@ -169,7 +169,7 @@ def _check_start(start: Path | str, encoder_card: Path | str) -> None:
     if any(had[key] != wanted[key] for key in ("name", "mean", "std")):
         raise PoresegError(
             f"train.start: the model in {Path(start).parent} has the encoder {had['name']}, this build "
-            f"{wanted['name']}; name that one in encoder.name, or start from encoder"
+            f"{wanted['name']}, or their mean and std differ; name the model's in encoder.name, or start from encoder"
         )
 
 

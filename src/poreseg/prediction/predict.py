@@ -76,7 +76,7 @@ def predict_with(
     if seen.why:
         warn(f"{name}: {seen.why}, so the model saw it with bright and dark exchanged (predict.polarity: keep, to have it seen as it is)")  # fmt: skip
     if seen.strange:
-        warn(f"{name}: looks like no image that the model has learned from; look at its pores, and outline some for training")  # fmt: skip
+        warn(f"{name}: looks like no image that the model has learned from; look at its pores, and label some like it for training")  # fmt: skip
     tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
     fitted = float(np.mean([model.card["threshold"] for model in models]))  # to known materials
     threshold = THRESHOLD if seen.strange else fitted
