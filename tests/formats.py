@@ -6,6 +6,7 @@ Where a format has a reference library, that library writes it.
 import base64
 import io
 import json
+import warnings
 
 import numpy as np
 import pyogrio
@@ -108,7 +109,11 @@ def vector(driver, crs=None, place=QGIS_NO_MAP, column="class"):
             shapely.affinity.affine_transform(a, [place.a, 0, 0, place.e, place.c, place.f])
             for a in AREAS
         ]
-        pyogrio.raw.write(path, shapely.to_wkb(np.array(moved)), [np.array(["pore"] * len(AREAS), object)],
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "'crs' was not provided"
+            )  # as of an image without a map
+            pyogrio.raw.write(path, shapely.to_wkb(np.array(moved)), [np.array(["pore"] * len(AREAS), object)],
                           [column], geometry_type="Polygon", crs=crs, driver=driver)  # fmt: skip
 
     return write
@@ -235,7 +240,9 @@ def cvat_mask():
 
 
 def roi_set(rois):
-    return lambda path: roifile.roiwrite(path, rois, mode="w")
+    """A zip of ROIs, whose entries have names of their own: several ROIs are called by one class."""
+    names = [f"{number}.roi" for number in range(len(rois))]
+    return lambda path: roifile.roiwrite(path, rois, name=names, mode="w")
 
 
 def roi_polygons():

@@ -97,7 +97,8 @@ def test_the_image_that_chose_is_not_scored_by_the_model_that_learned_from_it(re
 def test_what_is_wrong_is_drawn_and_the_calibration_tabled(results):
     scored = set(pd.read_csv(results / "scores.csv")["image"])
     assert {path.stem for path in (results / "errors").iterdir()} == scored
-    assert Image.open(results / "worst-tiles.png").width > 400
+    with Image.open(results / "worst-tiles.png") as sheet:
+        assert sheet.width > 400
     curve = pd.read_csv(results / "calibration.csv")
     assert set(curve["role"]) == {"train", "validation", "test"}
     assert curve[["probability", "pore_share"]].to_numpy().max() <= 1
@@ -207,8 +208,8 @@ def page_of(results, folder, of, **changed):
         "worst": "worst-tiles.png", "sheet": "augment/contact-sheet.png",
     }  # fmt: skip
     wanted = {key: results / name for key, name in names.items()} | changed
-    report(of["rasters"], of["masks"], of["labels"], **wanted, histories=[], cards=[],
-           page=folder / "page.html", study="tiny", image_px=200)  # fmt: skip
+    report(of["rasters"], of["masks"], of["labels"], **wanted,
+           histories=sorted((results / "history").glob("*.csv")), cards=[], page=folder / "page.html", study="tiny", image_px=200)  # fmt: skip
     return (folder / "page.html").read_text()
 
 
