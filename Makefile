@@ -1,7 +1,7 @@
-# Verbs for people; the pipeline itself is the Snakefile.
+# Commands for people; the pipeline itself is the Snakefile.
 PYTHON ?= python3.11
 BIN := .venv/bin
-# where MLflow shows the runs, in its view for training
+# MLflow's page of the runs, in its view for training
 UI := http://127.0.0.1:5000/\#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint ui lock clean

@@ -16,7 +16,7 @@ from poreseg.plan import planned, sources
 configfile: "params.yaml"
 
 
-# Threads that wait leave their core to others: to the worker that draws crops, for one.
+# Waiting threads yield their core to others, e.g. the worker that prepares crops.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
@@ -76,7 +76,7 @@ rule ingest:
 rule rasterise:
     input:
         sources("rasterise"),
-        # a file of several images counts by what it says of this one, which is a param
+        # a label file for several images is tracked by its `part`, a param, not by its mtime
         labels=lambda w: [
             ancient(str(label)) if plan.study[w.image].part else str(label)
             for label in plan.study[w.image].labels

@@ -3,24 +3,24 @@
 python benchmarks/accuracy.py DATA WORK [--protocols NAME ...] [--seeds 1 2 3]
     [--methods 'NAME={"train": {"steps": 300}}' ...] [--moved FILE] [--cores N] [--done-only] [--table FILE]
 
-DATA holds studies (folders of images/, labels/, samples.csv) and WORK gets a folder a run;
-what is there already is not run again, so that the benchmark goes on where it was stopped.
+DATA holds studies (folders of images/, labels/, samples.csv) and WORK gets a folder per run;
+finished runs are not repeated, so that a stopped benchmark continues where it was.
 A method is a change of params.yaml, as JSON; `default` is none. Protocols:
 
-- `mixed17`: as samples.csv splits it;
+- `mixed17`: split as in samples.csv;
 - `thinsection`, `fdm-photo`, `mudrock-sem`: three folds of specimens, each image scored once
-  by a model that has seen none of its specimen, not even to choose by;
-- `sandstone-ct`: slices 0 to 150 teach, 250 to 400 judge; of one core, so this flatters;
-- `without-NAME`: all studies but one teach, that one judges;
-- `labels-N`: mixed17 with N of its training images alone (N of 1, 2, 4, 8).
+  by a model neither trained nor selected on its specimen;
+- `sandstone-ct`: trained on slices 0 to 150, tested on 250 to 400 of one core: scores are too high;
+- `without-NAME`: trained on all studies but NAME, tested on NAME;
+- `labels-N`: mixed17 with only N of its training images (N of 1, 2, 4, 8).
 
-With --moved there is a protocol `NAME-moved` beside each one that has labels which FILE lists (study,
-image, rows, cols; benchmarks/moved.csv: those of docs/accuracy.md that lie beside their images). They
-are moved so far down and to the right, where they teach and where they judge.
+With --moved, each protocol with labels listed in FILE (study, image, rows, cols; in
+benchmarks/moved.csv the displaced ones of docs/accuracy.md) also runs as `NAME-moved`, with these
+labels shifted by as many px down and to the right, for training and for test.
 
-Writes runs.csv (one row an image, run and method) and TABLE.csv and TABLE.md: means over
-images, each the mean of its seeds, with 95 % intervals over specimens; and what
-each method adds to the first one (TABLE-paired), image by image with the same seeds.
+Writes WORK/runs.csv (a row per image, run and method), and TABLE.csv and TABLE.md: means over
+images, each the mean of its seeds, with 95 % intervals over specimens; and TABLE-paired, what
+each method gains over the first one, on the same images with the same seeds.
 """
 
 import argparse
@@ -58,7 +58,7 @@ COUNTS = ("true_pore_px", "false_pore_px", "missed_pore_px", "true_matrix_px")
 
 @dataclass(frozen=True)
 class Item:
-    """An image with its label, what it is for ("train" or "test"), and how far its label is moved."""
+    """A labelled image, its role ("train" or "test"), and the shift of its label."""
 
     study: str
     sample: Sample
@@ -67,7 +67,7 @@ class Item:
 
 
 def protocols(data: Path) -> dict[str, list[list[Item]]]:
-    """Splits of each protocol; more than one where the images take turns as test images."""
+    """Splits of each protocol: one, or one per fold."""
     found = {"mixed17": [_items(data, "mixed17")]}
     found |= {study: list(_folded(data, study)) for study in FOLDED}
     core = _items(data, "sandstone-ct")
@@ -94,12 +94,10 @@ def _items(data: Path, study: str) -> list[Item]:
 
 
 def _folded(data: Path, study: str) -> Iterator[list[Item]]:
-    """Each fold once as test images."""
+    """One split per fold, whose images are for test."""
     items = _items(data, study)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", PoresegWarning
-        )  # that none is for test: each fold is, in turns
+        warnings.simplefilter("ignore", PoresegWarning)  # "no test images": each fold is, in turn
         drawn = split_study([item.sample for item in items], data / study, by="specimen", test_fraction=0.0,
                             folds=FOLDS, validation_fraction=0.0, seed=1)  # fmt: skip
     for fold in range(FOLDS):
@@ -107,21 +105,21 @@ def _folded(data: Path, study: str) -> Iterator[list[Item]]:
 
 
 def with_moves(items: list[Item], moves: pd.DataFrame) -> list[Item]:
-    """The items, with the moves of those that are listed."""
+    """The items, with the shifts listed in `moves`."""
     by_image = {(row.study, row.image): (row.rows, row.cols) for row in moves.itertuples()}
     return [replace(item, move=by_image.get((item.study, item.sample.name), (0, 0))) for item in items]  # fmt: skip
 
 
 def files_of(items: list[Item]) -> list[list[Any]]:
-    """What a run is made of."""
+    """Role, file digests and shift of each item, for the key of a run."""
     return [[item.role, sha256(item.sample.image), *map(sha256, item.sample.labels), *(item.move if any(item.move) else ())]
             for item in items]  # fmt: skip
 
 
 def lay_out(items: list[Item], folder: Path) -> None:
-    """A study of links to its files, with the split in samples.csv."""
+    """Write a study of links to the items' files (copies of shifted labels), and samples.csv."""
     rows = []
-    several = len({item.study for item in items}) > 1  # whose images may have one name
+    several = len({item.study for item in items}) > 1  # their images may share names
     for item in items:
         image, (label,) = item.sample.image, item.sample.labels
         name = f"{item.study}-{image.name}" if several else image.name
@@ -139,7 +137,7 @@ def lay_out(items: list[Item], folder: Path) -> None:
 
 
 def _moved(label: NDArray[np.uint8], rows: int, cols: int) -> NDArray[np.uint8]:
-    """A label (H, W) moved down and to the right; what comes in is unknown.
+    """A label (H, W) shifted in px down and to the right; pixels moved in are unknown.
 
     >>> _moved(np.array([[1, 0], [0, 1]], np.uint8), -1, 0).tolist()
     [[0, 1], [255, 255]]
@@ -153,13 +151,13 @@ def _moved(label: NDArray[np.uint8], rows: int, cols: int) -> NDArray[np.uint8]:
 def run(
     items: list[Item], folder: Path, change: dict[str, Any], seed: int, cores: str
 ) -> pd.DataFrame:
-    """Scores of the images of one run, by the network and by the baselines."""
+    """Scores of a run's images by network and baselines, and its minutes; builds if needed."""
     study, results = folder / "study", folder / "results"
     if not (results / "metrics.json").is_file():
         lay_out(items, study)
         params = {**change, "train": {**change.get("train", {}), "seed": seed}}
         teach, judge = ({(i.study, i.sample.specimen) for i in items if i.role == role} for role in ("train", "test"))  # fmt: skip
-        if teach & judge or len(teach) == 1:  # slices of one core
+        if teach & judge or len(teach) == 1:  # one specimen on both sides, or only one to train on
             params["split"] = {**change.get("split", {}), "by": "image"}
         command = [sys.executable, "-m", "snakemake", "--cores", cores, str(results / "metrics.json"), "--config", f"study={study}",
                    f"results={results}", *(f"{key}={json.dumps(value)}" for key, value in params.items())]  # fmt: skip
@@ -172,7 +170,7 @@ def run(
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a protocol and method, of the test images."""
+    """Mean scores of the test images, a row per protocol and method."""
     found = []
     for (protocol, method), group in rows.groupby(["protocol", "method"], sort=False):
         images = group.groupby(["specimen", "image"], as_index=False)[
@@ -192,7 +190,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired(rows: pd.DataFrame) -> pd.DataFrame:
-    """What each method adds to the IoU of the first one, of the same images with the same seeds."""
+    """Gain in IoU of each method over the first one, on the same images with the same seeds."""
     found = []
     for protocol, group in rows[~rows["method"].isin(METHODS)].groupby("protocol", sort=False):
         wide = group.pivot_table(index=["specimen", "image", "seed"], columns="method", values="iou", sort=False)  # fmt: skip
@@ -210,14 +208,14 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def bounds(images: pd.DataFrame) -> tuple[float, float]:
-    """95 % interval of the mean IoU of images, over specimens; NaN of one."""
+    """95 % interval of the mean IoU of images, over specimens; NaN if there is only one."""
     defined = images.dropna(subset="iou")
     found = interval([*defined["iou"]], [*defined["specimen"]])
     return (found[0], found[1]) if found else (float("nan"), float("nan"))
 
 
 def long(scores: pd.DataFrame, method: str, *, baselines: bool) -> pd.DataFrame:
-    """Test images, a row for the network's score and, where asked for, one for each baseline's."""
+    """Scores of the test images, a row for the network and, if wanted, for each baseline."""
     test = scores[scores["role"] == "test"]
     network = test.assign(method=method, error=(test["porosity"] - test["label_porosity"]).abs())
     found = [network]
@@ -256,7 +254,7 @@ def main() -> None:
     shipped = read_params(ROOT / "params.yaml").model_dump(mode="json")
     code = [sha256(path) for path in [ROOT / "Snakefile", *sorted((ROOT / "src").rglob("*.py"))]]
     rows = []
-    for seed in given.seeds:  # so that a stopped benchmark has something of everything
+    for seed in given.seeds:  # outermost, so that a stopped benchmark covers all protocols
         for protocol in chosen:
             for number, given_method in enumerate(given.methods):
                 method, _, change = given_method.partition("=")

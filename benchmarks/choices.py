@@ -1,11 +1,11 @@
-"""What threshold, refinement, turns and flips, refit and polarity are worth: choices that need no training.
+"""What threshold, refinement, test-time augmentation, refit and polarity gain, without new training.
 
 python benchmarks/choices.py WORK [--runs 'mixed17-*' ...] [--table FILE]
 
-WORK holds finished runs of accuracy.py. Their models predict the test images again, each
-choice changed by itself; the last two see copies with bright and dark exchanged. IoU is that
-of the probabilities (specks are not removed). Paired with the default (of thresholds 0.4, whatever
-a run fitted), by protocol: means over images, 95 % intervals over specimens.
+WORK holds finished runs of accuracy.py. Their models predict the test images again, one choice
+changed at a time; the last two predict inverted copies. IoU is of the thresholded probabilities
+(specks are not removed). Gains over the default (whose threshold is 0.4, whatever a run fitted),
+paired by image, for each protocol: means over images, 95 % intervals over specimens.
 """
 
 import argparse
@@ -36,7 +36,7 @@ DEFAULT = {
     "polarity": "auto",
     "refine": "auto",
 }
-CHOICES: dict[str, dict[str, Any]] = {  # what is other than by default
+CHOICES: dict[str, dict[str, Any]] = {  # differences from DEFAULT
     "threshold 0.3": {"threshold": 0.3},
     "threshold 0.5": {"threshold": 0.5},
     "refined, all": {"refine": "always"},
@@ -49,7 +49,7 @@ CHOICES: dict[str, dict[str, Any]] = {  # what is other than by default
 
 
 def scores(run: Path, scratch: Path) -> pd.DataFrame:
-    """IoU of each test image of a run by each choice."""
+    """IoU of each test image of a run, by default and with each choice."""
     results = run / "results"
     samples = pd.read_csv(run / "study" / "samples.csv", dtype=str)
     settings = read_params(ROOT / "params.yaml").predict.model_dump()

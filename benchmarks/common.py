@@ -1,4 +1,4 @@
-"""What the benchmarks share."""
+"""Helpers that the benchmarks share."""
 
 import json
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from poreseg.prediction.predict import predict_with
 
 
 def peak_mib() -> int:
-    """Peak resident memory of this process so far."""
-    status = Path("/proc/self/status").read_text()  # getrusage would count the parent as well
+    """Peak resident memory of this process so far, in MiB."""
+    status = Path("/proc/self/status").read_text()  # getrusage would include the parent's peak
     return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
 def mosaic_strips(
     rasters: list[Path], height: int, width: int
 ) -> Iterator[tuple[Window, NDArray[np.uint8]]]:
-    """Strips (rows, width, 3) of an image of a size: rasters side by side, each second one mirrored."""
+    """Strips (rows, width, 3) of a mosaic: rasters side by side, every second one mirrored."""
     images = cycle(rasters)
     top = 0
     while top < height:
@@ -41,7 +41,7 @@ def mosaic_strips(
 
 
 def write_inverse(raster: Path, to: Path) -> None:
-    """Write a copy of a raster with bright and dark exchanged."""
+    """Write an inverted copy of a raster."""
     with open_raster(raster) as source:
         pixels, valid, tags = source.shown(), source.valid(), source.tags
     levels = {**tags, "LOW": 0, "HIGH": 255}
@@ -49,7 +49,7 @@ def write_inverse(raster: Path, to: Path) -> None:
 
 
 def predicted(model: Predictor, raster: Path, **settings: Any) -> tuple[NDArray[np.float32], float]:
-    """Probabilities (H, W) by the `predict` section of params.yaml, as the verb predict writes them; and its threshold."""
+    """Probabilities (H, W) and threshold, as the verb predict writes them; `settings` are its params."""
     with TemporaryDirectory() as scratch:
         out = Path(scratch) / raster.name
         predict_with([model], raster, out, **settings)
@@ -58,6 +58,6 @@ def predicted(model: Predictor, raster: Path, **settings: Any) -> tuple[NDArray[
 
 
 def report(found: dict[str, Any], file: Path | None) -> None:
-    """Write the figures where a file was asked for."""
+    """Write the figures as JSON, if a file is given."""
     if file is not None:
         file.write_text(json.dumps(found, indent=2) + "\n")

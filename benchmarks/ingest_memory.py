@@ -2,8 +2,8 @@
 
 python benchmarks/ingest_memory.py [--json FILE]
 
-Each image is drawn strip by strip and ingested in a process of its own. Memory must not
-grow with the image's height: the last line tells.
+Each image is generated strip by strip and ingested in a process of its own. Memory must not
+grow with the image's height: the last line is the ratio, ideally 1.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Peak memory of prediction, and of what comes after it, on images of any height.
+"""Peak memory of prediction, segmentation and measurement on images of growing height.
 
 python benchmarks/memory.py --model results/model/all --rasters results/rasters
     [--megapixels 10 100 1000] [--width PX] [--verbs predict segment measure] [--json FILE]
 
-Each image is as wide as the others and drawn strip by strip from the rasters; each verb
-runs in a process of its own, with the default params. Peak memory must not grow with the
-image's height: `growth` is the last image's over the one's before.
+The images, all of one width, are mosaics of the rasters, written strip by strip; each verb
+runs in a process of its own, with the default params but tta: none. Peak memory must not grow
+with the height: `growth` is the ratio of the last two images' peaks.
 """
 
 import argparse
@@ -27,7 +27,7 @@ VERBS = ("predict", "segment", "measure")
 
 
 def draw(rasters: list[Path], path: Path, height: int, width: int) -> None:
-    """A canonical raster of a size, written strip by strip."""
+    """Write a mosaic of rasters as a canonical raster, strip by strip."""
     with new_raster(path, (3, height, width), np.uint8, tags={"LOW": 0, "HIGH": 255}) as target:
         for window, pixels in mosaic_strips(rasters, height, width):
             target.write(np.moveaxis(pixels, -1, 0), window=to_rasterio(window))

@@ -1,9 +1,9 @@
-"""Which precision trains and predicts fastest on this machine's processor, side by side.
+"""Speed of training and prediction by precision and memory layout, on this machine's CPU.
 
 python benchmarks/precision.py [--encoder NAME] [--rounds N]
 
-Prints seconds of a training step and of a prediction as ratios to fp32 with channels
-first, the best of several rounds taken in turns, so that a busy machine bothers all alike.
+Prints speed-ups of a training step and of a prediction over fp32 with channels first. Each
+is the best of several rounds; ways alternate, so that a busy machine slows all alike.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from poreseg.learning.speed import speed_up
 
 BATCH, SIDE = 8, 256
 CPU = torch.device("cpu")
-WAYS = {  # name: precision, channels last, sped up as training is
+WAYS = {  # name: precision, channels last, `speed_up` as in training
     "fp32, channels first": ("32-true", False, False),
     "fp32, channels last": ("32-true", True, False),
     "fp32, channels last, sped up": ("32-true", True, True),
@@ -31,7 +31,7 @@ WAYS = {  # name: precision, channels last, sped up as training is
 def prepare(
     encoder: str, precision: str, last: bool, fast: bool
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A training step and a prediction, ready to be called."""
+    """A training step and a prediction, as functions."""
     layout = torch.channels_last if last else torch.contiguous_format
     network = build_network(encoder).to(memory_format=layout)
     if fast:

@@ -1,19 +1,19 @@
-"""Stitched prediction beside its peers: the same weights, the same image, one run.
+"""Stitched prediction compared with its peers: the same weights, the same image, one run.
 
 python benchmarks/prediction.py --model results/model/all --rasters results/rasters
     [--height PX] [--width PX] [--rounds N] [--json FILE]
 
-The image is a mosaic of the rasters, each second one mirrored, so that its edges fit. Each
-method runs in a process of its own, in turns, after a pass over a corner that does not
-count; the fastest of its rounds counts. The peers get the image as a tensor in memory and
+The image is a mosaic of the rasters, every second one mirrored, so that edges fit. Each method
+runs in a process of its own, in turns, after an untimed pass over a corner (poreseg's also over
+the image); the fastest round counts. The peers get the image as a tensor in memory and
 leave their mask there; poreseg reads a raster and writes one. IoU is that of a mask with the
-mask of one pass over the whole image, by the same engine in the same precision (what the
-stitching costs), and by torch in fp32 (what stitching and precision cost).
+mask of one pass over the whole image, by the same engine in the same precision (the cost of
+stitching), and by torch in fp32 (the cost of stitching and precision).
 
-The peers: MONAI's sliding_window_inference with its gaussian weights, with windows of the
-training crop and of poreseg's size; nnU-Net's settings (half a window's overlap, gaussian
-of an eighth of the window, one window at a time, no mirroring) through the same function,
-since both do the same there; and the loop over tiles that smp's users write.
+The peers: MONAI's sliding_window_inference with its Gaussian weights, with windows of 256 px (the
+training crop) and 1024 px; nnU-Net's settings (half a window's overlap, Gaussian of an eighth of
+the window, one window at a time, no mirroring) through the same function, which does the same;
+and a plain loop over tiles, as smp's users write it.
 """
 
 import argparse
@@ -62,7 +62,7 @@ WHOLES = {WHOLE: "32-true", WHOLE_SAME: "auto"}  # precision
 
 
 class Timed:
-    """A predictor that counts the seconds it computes."""
+    """A predictor that sums the seconds of its forward passes."""
 
     def __init__(self, model: Predictor) -> None:
         self.model, self.card, self.seen, self.seconds = model, model.card, model.seen, 0.0
@@ -75,18 +75,18 @@ class Timed:
         return found
 
     def moments(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """As the model's; its seconds are no prediction."""
+        """As the model's, not timed: it is no prediction."""
         return self.model.moments(windows)
 
 
 def mosaic(rasters: list[Path], path: Path, height: int, width: int) -> None:
-    """Write an image of a size, see `mosaic_strips`."""
+    """Write a mosaic as a raster, see `mosaic_strips`."""
     image = np.concatenate([pixels for _, pixels in mosaic_strips(rasters, height, width)])
     write_raster(path, np.moveaxis(image, -1, 0), tags={"LOW": 0, "HIGH": 255})
 
 
 def ours(model: Predictor, raster: Path) -> tuple[Callable[[], NDArray[np.bool_]], Timed]:
-    """A prediction by poreseg with the default params, and the model that counts its seconds."""
+    """A prediction by poreseg with the default params but tta: none, and its timed model."""
     timed, out = Timed(model), raster.with_name("probabilities.tif")
     settings = read_params(Path(__file__).parents[1] / "params.yaml").predict.model_dump()
 
@@ -106,7 +106,7 @@ def whole(model: Predictor, raster: Path) -> Callable[[], NDArray[np.bool_]]:
 
 
 def reference_of(method: str) -> str:
-    """The pass over the whole image with a method's engine and precision."""
+    """Name of the whole-image pass with a method's engine and precision."""
     if method in (OURS, WHOLE_OURS):
         return WHOLE_OURS
     return (
@@ -117,7 +117,7 @@ def reference_of(method: str) -> str:
 
 
 def peer(name: str, model: Path, raster: Path) -> Callable[[], NDArray[np.bool_]]:
-    """A prediction by a peer."""
+    """A prediction by a peer, or by torch over the whole image."""
     from monai.inferers import sliding_window_inference
 
     loaded = load_model(model, CPU)
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--method", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # all on the processor
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # CPU only
     if given.method:
         image, mask = given.folder / "image.tif", given.folder / f"{given.method}.npy"
         print(json.dumps(measure(given.method, given.model, image, mask, given.threads)))

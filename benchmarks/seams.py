@@ -1,12 +1,12 @@
-"""How far the network looks, and what windows and overlap make of it; draws docs/seams.png.
+"""Effective receptive field, and the effect of windows and overlap; plots docs/seams.png.
 
 python benchmarks/seams.py --model results/model/all --rasters results/rasters
     [--picture FILE] [--json FILE]
 
 Left: the share of a pixel's gradient that comes from within a distance (its effective
-receptive field, Luo et al. 2016), mean over pixels that the model is unsure of. Right: IoU
-of the mask stitched from windows with the mask of one pass over the whole image, both by
-the engine that predicts.
+receptive field, Luo et al. 2016), mean over pixels with uncertain predictions. Right: IoU of
+the mask stitched from windows with the mask of one pass over the whole image, both by the
+engine that the verb predict uses.
 """
 
 import argparse
@@ -29,22 +29,22 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 HEIGHT, WIDTH = 2976, 3968  # px, multiples of 32
-FIELD = 1024  # px, the side of the part that the receptive field is measured in
+FIELD = 1024  # px, side of the part where the receptive field is measured
 POINTS = 12
 WINDOWS, OVERLAPS = (256, 512, 1024, 2048), (0, 32, 64, 96, 128)
 
 
 def receptive_field(model: Path, image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Share of the gradient of a pixel's logit within each distance in px."""
+    """Mean share of a logit's gradient within each distance (FIELD,) in px."""
     loaded = load_model(model, torch.device("cpu"))
     part = torch.from_numpy(image[:FIELD, :FIELD].copy()).permute(2, 0, 1)[None]
     pixels = normalise(part, loaded.card["mean"], loaded.card["std"]).requires_grad_()
     logits = loaded.network(pixels)[0, 0]
-    edge = FIELD * 7 // 16  # from the middle it can be followed to all sides
+    edge = FIELD * 7 // 16  # only central pixels, so that the field fits on all sides
     inner = logits[edge:-edge, edge:-edge].detach().abs().flatten()
     unsure = torch.argsort(inner)[:: len(inner) // 20 // POINTS][
         :POINTS
-    ]  # among the least sure 5 %
+    ]  # from the least certain 5 %
     rows, cols = np.mgrid[:FIELD, :FIELD]
     total = np.zeros(FIELD)
     for place in tqdm(unsure.tolist(), desc="gradients"):
@@ -58,7 +58,7 @@ def receptive_field(model: Path, image: NDArray[np.uint8]) -> NDArray[np.float64
 
 
 def main() -> None:
-    """Measure, print and draw."""
+    """Measure, print and plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("results/model/all"))
     parser.add_argument("--rasters", type=Path, default=Path("results/rasters"))

@@ -1,18 +1,18 @@
-"""A training step beside the bare model's and the loop of smp's examples, in one run.
+"""A training step compared with the bare model's and with the loop of smp's examples.
 
 python benchmarks/training.py [--results results] [--rounds N] [--json FILE]
 
 On a finished build's own tiles, encoder and augmentation:
 
-- real: the whole loop of poreseg's train (crops read and augmented, specimens drawn, step, average, counts);
-  the time of a long training less that of a short one, so that start, validation and
+- real: the whole loop of poreseg's train (crops read and augmented, specimens generated, step, average,
+  counts); the time of a long training minus that of a short one, so that start, validation and
   export do not count;
-- bare: the same step on one batch that is there already;
+- bare: the same step on one batch that is in memory;
 - example: the loop of smp's examples on the same network and crops: fp32, channels first,
-  Dice loss, Adam, crops by as many worker processes as there are cores.
+  Dice loss, Adam, crops from as many worker processes as torch has threads.
 
-Each round takes them in turns, each in a process of its own, since real and bare change how
-a process keeps its memory. The best of each counts.
+They alternate, each in a process of its own, since real and bare change how a process
+keeps freed memory. The fastest of the rounds counts.
 """
 
 import argparse
@@ -50,7 +50,7 @@ PARAMS = read_params(Path(__file__).parents[1] / "params.yaml")
 
 
 class Build:
-    """What a build has left to train from."""
+    """The training inputs in a finished build's results."""
 
     def __init__(self, results: Path) -> None:
         self.results = results
@@ -63,7 +63,7 @@ class Build:
         self.pipeline = results / "augment" / "pipeline.json"
 
     def crops(self, steps: int) -> Dataset[Item]:
-        """Crops for so many steps."""
+        """Augmented crops for `steps` steps."""
         settings = PARAMS.train
         crops = Crops(self.table, by_name(self.rasters), by_name(self.labels), load_pipeline(self.pipeline),
                      pore_share=settings.pore_share, seed=1)  # fmt: skip
@@ -95,7 +95,7 @@ def real(build: Build) -> float:
 
 
 def bare(build: Build) -> float:
-    """Seconds of the same step on a batch that is there."""
+    """Seconds of the same step on a batch in memory."""
     keep_freed_memory()
     precision = precision_of(CPU)
     network = build.network().to(memory_format=torch.channels_last).train()
@@ -115,7 +115,7 @@ def bare(build: Build) -> float:
 
 
 def example(build: Build) -> float:
-    """Seconds of a step as smp's examples train."""
+    """Seconds of a step of the loop of smp's examples."""
     network = build.network().train()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     loss_of = smp.losses.DiceLoss("binary", from_logits=True)
@@ -137,7 +137,7 @@ def example(build: Build) -> float:
 
 
 def _per_step(steps: Any) -> float:
-    """Mean seconds of calls, waiting for them included, less the first few."""
+    """Mean seconds per call, waiting for data included, without the first `SHORT` of `LONG`."""
     steps = iter(steps)
     for step in islice(steps, SHORT):
         step()
@@ -151,7 +151,7 @@ WAYS = {"real": real, "bare": bare, "example": example}
 
 
 def measured(way: str, results: Path) -> float:
-    """Seconds of a step, by a process of its own."""
+    """Seconds of a step, measured in a process of its own."""
     own = {"CUDA_VISIBLE_DEVICES": "-1"}
     if way != "example":
         own["OMP_WAIT_POLICY"] = "passive"  # as the Snakefile has it

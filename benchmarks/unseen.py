@@ -1,9 +1,9 @@
-"""IoU of a model on images it has not learned from: as they are, and with gray levels inverted.
+"""IoU of a model on images it was not trained on: as they are, and inverted.
 
 python benchmarks/unseen.py STUDY [STUDY ...] --model FOLDER [--role test] [--json FILE]
 
-A STUDY is a folder of images/, labels/ and samples.csv. Beside the model stands Otsu's
-threshold with the better of its two polarities, which nobody can know without labels.
+A STUDY is a folder of images/, labels/ and samples.csv. The model is compared with Otsu's
+threshold in the better of its two polarities, which is an upper bound: it needs the labels.
 """
 
 import argparse
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def scores(sample: Sample, model: Predictor, params: Params, folder: Path) -> dict[str, Any]:
-    """One image's IoU by the model, of the inverted image, and by Otsu's threshold."""
+    """IoU of an image by the model, as it is and inverted, and by Otsu's threshold."""
     raster, label = folder / f"{sample.name}.tif", folder / f"{sample.name}-label.tif"
     reading = {key: getattr(sample, key) for key in ("channel", "plane", "data_bar_px")}
     ingest(sample.image, raster, **reading, **params.ingest.model_dump())

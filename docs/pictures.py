@@ -24,7 +24,7 @@ SIDE = 300  # px
 
 
 def row(results: Path, name: str) -> np.ndarray:
-    """Image, label, prediction and differences of an image, its middle cut square."""
+    """Image, label, prediction and differences of an image's central square."""
     with (
         open_raster(results / "rasters" / f"{name}.tif") as image,
         open_raster(results / "labels" / f"{name}.tif") as label,
@@ -43,7 +43,7 @@ def row(results: Path, name: str) -> np.ndarray:
 
 
 def drawn(seeds: range) -> np.ndarray:
-    """Drawn specimens, and below them their labels."""
+    """Synthetic specimens, and below them their labels."""
     specimens = [draw_anything(np.random.default_rng([1, seed]), SIDE // 2) for seed in seeds]
     return np.vstack([beside([image for image, _ in specimens]),
                       beside([labelled(*specimen) for specimen in specimens])])  # fmt: skip

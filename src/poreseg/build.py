@@ -1,4 +1,4 @@
-"""What a build leaves behind: whose results lie there, which of them go, and what to tell of the rest."""
+"""Before and after a build: record its images, remove outdated results, summarise the rest."""
 
 import re
 import shutil
@@ -21,14 +21,14 @@ LOGGED = ("ingest", "rasterise", "tile", "predict", "segment", "measure")  # a f
 
 
 def begin(plan: Plan) -> None:
-    """Note whose results a build is going to write, for the one that is to remove them.
+    """Record the images of a build, so that a later one can remove their results.
 
-    And say where other images judge than in the last whole build: scores of both are no comparison.
+    Also report changed test images: scores then do not compare with the last complete build's.
     """
     before, now = recorded(Path(plan.results)), _roles(plan)
     write_json(plan.at(RECORD), dict.fromkeys(now) | before)
     judged, judge = ({name for name in roles if roles[name] == "test"} for roles in (before, now))
-    if judged and judged != judge and before.keys() & now.keys():  # else it is another study
+    if judged and judged != judge and before.keys() & now.keys():  # else another study's
         told = [f"{what} {', '.join(sorted(names))}"
                 for what, names in (("with", judge - judged), ("without", judged - judge)) if names]  # fmt: skip
         print(f"the test images differ from those of the last whole build, now {' and '.join(told)}: scores cannot be compared; "
@@ -36,16 +36,16 @@ def begin(plan: Plan) -> None:
 
 
 def _roles(plan: Plan) -> dict[str, str | None]:
-    """What each image is for."""
+    """Role of each image."""
     return {sample.name: sample.role for sample in plan.study.samples}
 
 
 def prune(plan: Plan) -> list[str]:
-    """Remove the results of images and labels that the study no longer has, and models that the build no longer has.
+    """Remove results of images, labels and models that are no longer part of the build.
 
     Results mirror the study: without this, masks of the demo would lie among a user's own.
-    Only results of images that a build of ours has recorded are removed. Returns the names of
-    those that are gone.
+    An image's results are removed only if a build has recorded it; checkpoints and
+    unfinished files go too. Returns the names of images that left the study.
     """
     study, known = plan.study, recorded(Path(plan.results))
     of_some = {"labels": study.labelled, "errors": study.labelled, "tiles": study.teaching}
@@ -62,16 +62,16 @@ def prune(plan: Plan) -> list[str]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.rmtree(plan.at(".checkpoints"), ignore_errors=True)  # all trainings are done
     write_json(plan.at(RECORD), _roles(plan))
-    for left in Path(plan.results).rglob(".*"):  # by a job that was killed before this build
+    for left in Path(plan.results).rglob(".*"):  # unfinished, by a killed job
         if TEMPORARY.match(left.name) and left.stat().st_mtime < plan.began:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
     return sorted(known.keys() - set(study.names))
 
 
 def finish(plan: Plan) -> None:
-    """End a build: remove what the study no longer holds and say where the results are.
+    """End a build: remove outdated results and print where the results are.
 
-    A build of a part of the results, with --until or a file as its target, leaves all as it is.
+    A partial build (--until, or a file as target) removes and prints nothing.
     """
     last = Path(plan.at("tracked.json"))
     if not last.is_file() or last.stat().st_mtime < plan.began:
@@ -83,7 +83,13 @@ def finish(plan: Plan) -> None:
 
 
 def summary(results: Path | str) -> str:
-    """Where the page, the masks and the scores are, and the IoU by role, a line each."""
+    """Paths of page and masks, and IoU by role and of the baselines, a line each.
+
+    Raises
+    ------
+    PoresegError
+        There are no scores yet.
+    """
     results = Path(results)
     metrics = results / "metrics.json"
     if not metrics.is_file():
@@ -92,7 +98,7 @@ def summary(results: Path | str) -> str:
     lines = [f"  page   {results / 'report' / 'index.html'}"]
     lines += [f"  masks  {results / 'masks'}/  (pores in blue: {results / 'overlays'}/)"]
     for role in ROLES:
-        if scores[role]["images"] or role == "test":  # that none judge is worth a line
+        if scores[role]["images"] or role == "test":  # report if there are none
             lines.append(f"  {_score_line(role, scores[role])}")
     beside = [
         f"{METHODS[method]} {_figure(found['test']['iou_mean'])}"

@@ -1,4 +1,4 @@
-"""How a study's files are understood: a line and a picture of each image."""
+"""Check a study: how each image and its label are read, as a table row and a picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ from poreseg.labels.rasterise import class_of, on_specimen, read_label
 from poreseg.labels.registry import reader_of
 from poreseg.study import Sample
 
-CELL = 420  # px, side of a picture in the contact sheet
-MOSTLY = 0.6  # pore; that there are such materials is no reason not to ask
+CELL = 420  # px, width of a cell of the contact sheet
+MOSTLY = 0.6  # porosity above which to ask whether the label is inverted
 PORE_LINE, UNKNOWN_LINE, FRAME_LINE = (255, 0, 160), (0, 220, 220), (255, 220, 0)
 
 
@@ -33,8 +33,9 @@ PORE_LINE, UNKNOWN_LINE, FRAME_LINE = (255, 0, 160), (0, 220, 220), (255, 220, 0
 class Checked:
     """One image and its label.
 
-    `row` is for the terminal: name, size, scale, specimen, role, reader, understood,
-    pores, pore fraction; `frame` says what is no specimen; `picture` shows the label's outlines.
+    `row` is for the terminal: name, size, scale, specimen, role and, with a label, reader,
+    interpretation, pores, porosity; `frame` describes what is not specimen, if anything;
+    `picture` is a cell of the contact sheet.
     """
 
     row: tuple[str, ...]
@@ -117,7 +118,7 @@ def _reader(sample: Sample) -> str:
 
 
 def _captioned(picture: Image.Image, sample: Sample, frame: str) -> Image.Image:
-    """A cell of the sheet: the picture, its name and what it is for."""
+    """A cell of the sheet: the picture under its name, role and frame."""
     cell = Image.new("RGB", (CELL, CELL + 24), "white")
     cell.paste(picture, (6, 24))
     text = f"{sample.name}  {sample.role}" + (f"  {frame}" if frame else "")

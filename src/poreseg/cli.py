@@ -27,8 +27,8 @@ app = typer.Typer(
     help="Pore segmentation from a few labelled images.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
-console = Console(width=None if sys.stdout.isatty() else 160)  # a log has no edge to wrap at
-# columns of a table that are no numbers
+console = Console(width=None if sys.stdout.isatty() else 160)  # a log needs no wrapping
+# table columns that hold text
 TEXT = ("size", "um/px", "specimen", "role", "label", "understood as")
 ParamsFile = Annotated[
     Path | None,
@@ -37,7 +37,7 @@ ParamsFile = Annotated[
 
 
 def _micrometres(text: str) -> float:
-    """A pixel size given as an option."""
+    """The micrometres of --pixel-size-um; `PoresegError` unless above 0."""
     size = micrometres(text, "um")
     if size is None:
         raise PoresegError(f"--pixel-size-um is '{text}'; wanted a number above 0")
@@ -45,7 +45,7 @@ def _micrometres(text: str) -> float:
 
 
 def main() -> None:
-    """Entry point: a user's error is one line and status 1."""
+    """Entry point: a user error prints one line and exits with status 1."""
     with told_in_one_line():
         app()
 
@@ -100,7 +100,7 @@ def predict(
     names = unique(images, "images")
     if recorded(out):
         raise PoresegError(f"{out} holds the results of a build, with which these would mix; name another folder")  # fmt: skip
-    models = [load(folder, processors()) for folder in model]  # a wrong one ends it at once
+    models = [load(folder, processors()) for folder in model]  # fails early if one is wrong
     stretches = {(m.card["low_percentile"], m.card["high_percentile"]) for m in models}
     if len(stretches) > 1:
         raise PoresegError(f"--model: these see gray levels by different percentiles, {sorted(stretches)}; name models of one build")  # fmt: skip
@@ -109,13 +109,13 @@ def predict(
     failed: dict[str, str] = {}
     for name, image in names.items():
         probabilities, mask = (out / kind / f"{name}.tif" for kind in ("probabilities", "masks"))
-        with TemporaryDirectory() as scratch:  # of each image its own: hundreds may be large
+        with TemporaryDirectory() as scratch:  # one per image: hundreds take much space
             raster = Path(scratch) / f"{name}.tif"
             try:
                 ingest(
                     image, raster, channel=channel, plane=plane, data_bar_px=data_bar_px, **reading
                 )
-            except PoresegError as error:  # the other images are still done
+            except PoresegError as error:  # go on with the other images
                 failed[name] = str(error)
                 continue
             if mask.is_file() and not _of_one_image(mask, raster):
@@ -261,7 +261,7 @@ def summary(
 
 
 def _default_params() -> Path:
-    """The project's params.yaml: where the command runs, else where poreseg was checked out."""
+    """The params.yaml of the working directory, else that of the poreseg checkout."""
     here = Path("params.yaml")
     return here if here.is_file() else Path(__file__).parents[2] / "params.yaml"
 
@@ -271,7 +271,7 @@ def _say(message: str, style: str | None = None) -> None:
 
 
 def _table(first: str, *columns: str) -> Table:
-    """A table without lines, numbers to the right."""
+    """A table without lines, numbers right-aligned."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column(first)
     for column in columns:
@@ -285,7 +285,7 @@ def _length(value: float, unit: str) -> str:
 
 
 def _write_tables(out: Path) -> None:
-    """Tables of all images whose masks lie in a folder, those of earlier calls too."""
+    """Write porosity.csv and pore-sizes.csv of all masks in a folder, also of earlier calls."""
     from poreseg.analysis.morphometry import measure_all
 
     tables = {path.stem: path for path in sorted((out / "pores").glob("*.csv"))}
@@ -296,13 +296,13 @@ def _write_tables(out: Path) -> None:
 
 
 def _of_one_image(mask: Path, raster: Path) -> bool:
-    """Whether a mask is of the very file that a raster is made from."""
+    """Whether mask and raster come from one source file; False for a damaged mask."""
     from poreseg.images.raster import open_raster
 
     try:
         with open_raster(mask) as before, open_raster(raster) as now:
             return before.tags.get("SOURCE_SHA256") == now.tags["SOURCE_SHA256"]
-    except RasterioIOError:  # it is damaged
+    except RasterioIOError:  # damaged mask
         return False
 
 

@@ -1,4 +1,4 @@
-"""The params: one typed, frozen section per verb; whatever is not known is an error."""
+"""The params: one typed, frozen section per verb; unknown keys are errors."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,11 +11,11 @@ from poreseg.errors import PoresegError, nearest
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn take
-RUN_KEYS = {"study", "results"}  # said on the command line, not in params.yaml
+RUN_KEYS = {"study", "results"}  # given on the command line, not in params.yaml
 
 
 class Section(BaseModel):
-    """One section of params.yaml; the keywords of one verb's function."""
+    """One section of params.yaml: keyword arguments of one verb's function."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -134,7 +134,7 @@ class Baseline(Section):
 
 
 class Measure(Section):
-    connectivity: Annotated[int, Field(ge=1, le=2)]  # a literal would not take text for it
+    connectivity: Annotated[int, Field(ge=1, le=2)]  # not Literal, which refuses "2" as text
 
 
 class Report(Section):
@@ -169,7 +169,7 @@ def check_params(content: dict[str, Any], where: str = "params.yaml") -> Params:
 
 
 def read_params(path: Path | str = "params.yaml") -> Params:
-    """Read and check a params file."""
+    """Read and check a params file; `PoresegError` if it is unreadable or wrong."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -182,7 +182,7 @@ def read_params(path: Path | str = "params.yaml") -> Params:
 
 
 def _say(problem: Any, count: int, where: str) -> str:
-    """One pydantic problem as one line in our words."""
+    """A pydantic error, the first of `count`, as a one-line message."""
     key = ".".join(str(part) for part in problem["loc"])
     more = f" ({count - 1} more wrong)" if count > 1 else ""
     if problem["type"] == "extra_forbidden":
@@ -194,6 +194,6 @@ def _say(problem: Any, count: int, where: str) -> str:
         return f"{where}: unknown key {key}{hint}; rename or remove it{more}"
     if problem["type"] == "missing":
         return f"{where}: {key} is missing; restore it from params.yaml in git{more}"
-    if problem["type"] == "value_error":  # of a whole section: its message says which values
+    if problem["type"] == "value_error":  # of a section; its message names the values
         return f"{where}: {key}: {problem['ctx']['error']}{more}"
     return f"{where}: {key} is {problem['input']!r}; {problem['msg'].lower().replace('input should be', 'wanted')}{more}"

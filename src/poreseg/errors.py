@@ -1,4 +1,4 @@
-"""What goes wrong through no fault of the code, told in one line."""
+"""User errors and warnings, each reported in one line."""
 
 import difflib
 import logging
@@ -11,15 +11,15 @@ from pathlib import Path
 
 
 class PoresegError(Exception):
-    """The user's fault, in one line: what was found, what was wanted, what to do."""
+    """A user error, in one line: what was found, what was wanted, what to do."""
 
 
 class PoresegWarning(UserWarning):
-    """Something a user should know of, though the work goes on."""
+    """Something a user should know, though the work goes on."""
 
 
 def warn(message: str) -> None:
-    """Tell the user something in one line and go on."""
+    """Issue a `PoresegWarning`, one line."""
     warnings.warn(message, PoresegWarning, stacklevel=3)
 
 
@@ -35,11 +35,11 @@ def _one_line(message: str) -> str:
 
 @contextmanager
 def told_in_one_line(log: Path | str | None = None) -> Iterator[None]:
-    """Run a job; its warnings and the user's errors become one line each.
+    """Run a job; each poreseg warning and user error becomes one line.
 
-    A `PoresegError` ends the process with status 1 and no traceback, and so does Ctrl-C, with
-    status 130 as shells have it; any other exception is a fault of the code, and its traceback
-    goes to the log and the terminal.
+    A `PoresegError` ends the process with status 1 and no traceback, Ctrl-C with status 130,
+    as in shells; any other exception is a bug: its traceback goes to the log and the
+    terminal, and the status is 1.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whole files or none: artefacts are written under a temporary name and renamed."""
+"""Atomic writes: artefacts are written under a temporary name and renamed."""
 
 import errno
 import hashlib
@@ -15,19 +15,19 @@ from typing import Any
 from poreseg.errors import PoresegError
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "poreseg"
-TEMPORARY = re.compile(r"\.[0-9a-f]{32}-")  # before the name of a file that is being written
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}-")  # prefix of a file's name while it is written
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EROFS, errno.ENAMETOOLONG)
-# safetensors, torch and GDAL, libpng
+# words for a full disk, of safetensors; torch and GDAL; libpng
 SAY_NO_ROOM = ("no space left", "write failed", "write error")
 
 
 @contextmanager
 def whole(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path beside `path` that takes its place when the block succeeds.
+    """Give a temporary path beside `path` that replaces it when the block succeeds.
 
-    The temporary path keeps the suffix, by which writers choose the format. It may be
-    made a file or a folder; a folder replaces an older one.
+    It keeps the suffix, since writers take the format from it. The block may create a file
+    or a folder there; a folder replaces an older one.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def whole(path: Path | str) -> Iterator[Path]:
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
-    except Exception as error:  # each library has its own
+    except Exception as error:  # libraries raise their own types
         told = str(error).lower()
         if getattr(error, "errno", None) in NO_ROOM or any(words in told for words in SAY_NO_ROOM):
             raise no_room(path) from None
@@ -69,7 +69,7 @@ def _refused(path: Path, error: OSError) -> PoresegError:
 
 
 def no_room(path: Path | str) -> PoresegError:
-    """What to tell where a file could not be written to its end."""
+    """The error for a file that could not be written completely, with the space left in MB."""
     path = Path(path)
     free = shutil.disk_usage(path.parent).free / 1e6
     name = path.with_name(TEMPORARY.sub("", path.name))
@@ -85,21 +85,21 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, content: Any) -> None:
-    """Write JSON with the keys in the given order; NaN is refused (undefined is null)."""
+    """Write JSON, keys in the given order; NaN is a ValueError, since undefined is null."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file of our own making."""
+    """Read a JSON file that poreseg has written."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def sha256(path: Path | str) -> str:
-    """Hex digest of a file's bytes."""
+    """SHA-256 hex digest of a file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(content: Any) -> str:
-    """Hex digest of any JSON content, the same for the same content."""
+    """SHA-256 hex digest of any JSON content, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Where a result comes from: the code's commit and the data's digest."""
+"""Provenance of a result: the code's commit and the data's digest."""
 
 import subprocess
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from poreseg.images.raster import open_raster
 
 
 def git_commit() -> str | None:
-    """The commit checked out here, with "+changes" where files differ; None outside git."""
+    """The checked-out commit, plus "+changes" if tracked files differ; None outside git."""
     try:
         commit = _git("rev-parse", "HEAD")
         return commit + (
@@ -20,7 +20,7 @@ def git_commit() -> str | None:
 
 
 def data_hash(rasters: Iterable[Path | str]) -> str:
-    """Digest of the source files (or parts of one) behind our rasters and label rasters, whatever their order."""
+    """Digest of the source files (or parts of one) of rasters and label rasters, in any order."""
     sources = []
     for path in rasters:
         with open_raster(path) as raster:

@@ -1,4 +1,4 @@
-"""Scores from counts: count first over whole images, divide last."""
+"""Scores from pixel counts: count over whole images first, divide last."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from scipy.special import stdtrit
 
 from poreseg.classes import MATRIX, PORE, UNKNOWN
 
-METHODS = {  # baselines, and what they are called
+METHODS = {  # baselines and their display names
     "otsu": "Otsu's threshold", "sauvola": "Sauvola's local threshold", "random_forest": "random forest",
 }  # fmt: skip
 ROLES = ("train", "validation", "test")
-BINS = 1000  # of the probability: most are near 0, and there a hundredth is too coarse
+BINS = 1000  # of the probability; 100 would be too coarse near 0, where most lie
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Pixels of a prediction against a label; unknown pixels are in none of them."""
+    """Pixel counts of a prediction against a label, without unknown pixels."""
 
     true_pore: int = 0
     false_pore: int = 0
@@ -38,8 +38,8 @@ class Counts:
     def iou(self) -> float | None:
         """Intersection over union of the pores; None where the label has none.
 
-        It would be 0 for a single false pixel there, and undefined for none: the means of two
-        methods would be of different images. False pores there count in pooled scores and porosity.
+        There it would be 0 with one false pixel but undefined with none, so that means of two
+        methods would cover different images. Such pixels count in pooled scores and porosity.
         """
         union = self.true_pore + self.false_pore + self.missed_pore
         return ratio(self.true_pore, union) if self.label_porosity else None
@@ -62,7 +62,7 @@ class Counts:
 
     @property
     def known(self) -> int:
-        """Pixels that are compared."""
+        """Number of pixels that are compared."""
         return self.true_pore + self.false_pore + self.missed_pore + self.true_matrix
 
     @property
@@ -77,12 +77,12 @@ class Counts:
 
     @property
     def porosity_error(self) -> float | None:
-        """By how much the predicted share of pores is above the labelled one."""
+        """Predicted minus labelled porosity; None without known pixels."""
         return ratio(self.false_pore - self.missed_pore, self.known)
 
 
 def ratio(part: int, whole: int) -> float | None:
-    """A ratio, or None where it is undefined: never 0 or 1 for an empty image."""
+    """`part / whole`, or None where `whole` is 0: an empty image scores neither 0 nor 1."""
     return part / whole if whole else None
 
 
@@ -103,9 +103,9 @@ def count(predicted: NDArray[np.bool_], label: NDArray[np.uint8]) -> Counts:
 def histograms(
     probabilities: NDArray[np.float32], label: NDArray[np.uint8], bins: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many pore pixels, and how many matrix pixels, have a probability in each of equal bins.
+    """Histograms (bins,) of the probabilities (H, W) of pore pixels, and of matrix pixels.
 
-    Where there is no specimen (NaN) the probability is 0.
+    The bins divide 0 to 1 equally. NaN (not specimen) counts as 0.
 
     >>> histograms(np.array([[0.1, 0.9, 1.0, np.nan]]), np.array([[0, 1, 1, 255]], np.uint8), 2)
     (array([0, 2]), array([1, 0]))
@@ -116,7 +116,9 @@ def histograms(
 
 
 def iou_by_threshold(pore: NDArray[np.int64], matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """IoU (..., bins) where the lower edge of each bin is the threshold, of histograms (..., bins); NaN of nothing.
+    """IoU (..., bins) with each bin's lower edge as threshold, from histograms (..., bins).
+
+    NaN where nothing is labelled or predicted.
 
     >>> iou_by_threshold(np.array([0, 2]), np.array([1, 0])).round(2).tolist()
     [0.67, 1.0]
@@ -135,17 +137,18 @@ def mean(values: Sequence[float | None]) -> float | None:
 def interval(values: Sequence[float | None], specimens: Sequence[str]) -> list[float] | None:
     """95 % interval of the mean over images, by Student's t; None for fewer than two specimens.
 
-    Specimens are what was drawn: images of one are alike, and say less than as many of others.
-    So the mean is a ratio of sums over specimens, and its variance that of their residuals
-    (Cochran 1977, "Sampling Techniques", single-stage clusters of unequal sizes). A percentile bootstrap, of
-    values like these, holds the mean of 2, 5 and 10 specimens in 50, 83 and 91 % of cases.
+    The sampling unit is the specimen: images of one are alike, and carry less information than
+    images of as many specimens. So the mean is a ratio of sums over specimens, and its variance
+    that of their residuals (Cochran 1977, "Sampling Techniques", single-stage clusters of
+    unequal sizes). A percentile bootstrap of such values covers the mean in only 50, 83 and
+    91 % of cases for 2, 5 and 10 specimens. The bounds may leave 0 to 1.
 
     Parameters
     ----------
     values
-        One an image; None is left out.
+        One per image; None is left out.
     specimens
-        Which one each image shows.
+        Specimen of each image.
 
     >>> [round(bound, 3) for bound in interval([0.4, 0.6, 0.8], ["a", "b", "c"])]
     [0.103, 1.097]
@@ -164,10 +167,14 @@ def interval(values: Sequence[float | None], specimens: Sequence[str]) -> list[f
 
 
 def summarise(counts: Sequence[Counts], specimens: Sequence[str]) -> dict[str, Any]:
-    """The scores of a set of images: means over those whose label holds a pore, and pooled over all pixels."""
+    """Scores of a set of images: means over images, and pooled over all pixels.
+
+    Means of IoU, Dice, precision and recall are over images whose label holds a pore, those of
+    porosity errors over all images with known pixels.
+    """
     ious = [c.iou for c in counts]
     off = [c.porosity_error for c in counts]
-    # of the images that IoU is the mean of, whatever the method finds: 0 where that is nothing
+    # over the same images as IoU: where a method predicts no pore, its precision counts as 0
     precisions = [c.precision or 0.0 for c in counts if c.label_porosity]
     bounds = interval(ious, specimens)
     pooled = sum(counts, Counts())

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from poreseg.errors import PoresegError
 
-LONGEST = 180  # bytes of a name; file systems take 255, and what is being written has 34 before it, a class and an ending behind
+LONGEST = 180  # bytes; file systems allow 255, and names get a prefix of 34 (`TEMPORARY`), a class and a suffix
 
 
 def composed(name: str) -> str:
-    """A name with its accents as most systems write them: macOS takes letters and accents apart.
+    """A name in Unicode's composed form, NFC: macOS separates letters and accents.
 
     >>> composed("mo\u0308rtel") == "m\u00f6rtel"
     True
@@ -19,7 +19,7 @@ def composed(name: str) -> str:
 
 
 def stem(path: Path | str) -> str:
-    """The name that joins image and label: the file name up to the format's suffixes."""
+    """The name that image and label share: the file name without the format's suffixes."""
     name = composed(Path(path).name)
     for suffix in (".ome.tif", ".ome.tiff"):
         if name.lower().endswith(suffix):
@@ -33,7 +33,13 @@ def file_name(path: str) -> str:
 
 
 def unique(paths: Iterable[Path], where: str) -> dict[str, Path]:
-    """Paths by stem; a stem that comes twice is an error."""
+    """Paths by stem.
+
+    Raises
+    ------
+    PoresegError
+        Two paths with one stem, braces in a stem, or one of more than `LONGEST` bytes.
+    """
     found: dict[str, Path] = {}
     for path in paths:
         name = stem(path)

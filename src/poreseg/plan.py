@@ -1,6 +1,6 @@
-"""What a build is to do: the study, the params of each verb and the code it depends on.
+"""The plan of a build: its study, the params of each verb and the code each depends on.
 
-The Snakefile asks this module and holds no logic of its own.
+The Snakefile takes all of it from here and holds no logic of its own.
 """
 
 import ast
@@ -23,11 +23,11 @@ DEMO_STUDY = Path("data/demo")
 PACKAGE = Path(__file__).parent
 WEIGHTS = "model.safetensors"  # as smp names them
 PLUMBING = {"errors", "files", "tracking", "devices"}  # they change no results
-RECORD = ".roles.json"  # of the images whose results lie there
+RECORD = ".roles.json"  # roles of the images whose results a folder holds
 
 
 class Plan:
-    """One build: `study`, `results`, `is_demo`, and what the rules need to know.
+    """One build: `study`, `results`, `params`, `is_demo`, and the inputs of its rules.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Plan:
         _check_start(self.params.train.start, Path(self.results))
         self.is_demo = folder.resolve() == DEMO_STUDY.resolve()
         if self.is_demo:
-            folder = DEMO_STUDY  # however it was written: its files are made by a rule
+            folder = DEMO_STUDY  # in one spelling: its files are a rule's outputs
         samples = demo.samples(DEMO_STUDY) if self.is_demo else studies.read_study(folder)
         _check_own(Path(self.results), folder, samples)
         self.study = split_study(samples, folder, **self.params.split.model_dump())
@@ -58,9 +58,9 @@ class Plan:
             self.params = _judged_at_its_end(self.params)
 
     def settings(self, verb: str) -> dict[str, Any]:
-        """The params of one verb alone, so that another verb's knob reruns nothing here.
+        """The params of one verb only, so that other verbs' params do not rerun it.
 
-        Where training starts is no keyword of its function but an input, see `start`.
+        `train.start` is left out: it is an input of the rule, see `start`.
         """
         section: dict[str, Any] = getattr(self.params, verb).model_dump(mode="json")
         return {key: value for key, value in section.items() if key != "start"}
@@ -70,7 +70,7 @@ class Plan:
         return f"{self.results}/{path}"
 
     def reading(self, image: str) -> dict[str, Any]:
-        """What samples.csv says of how an image is read."""
+        """Channel, plane and data bar of an image, as in samples.csv."""
         s = self.study[image]
         return {"channel": s.channel, "plane": s.plane, "data_bar_px": s.data_bar_px}
 
@@ -96,7 +96,7 @@ class Plan:
 
     @property
     def refits(self) -> bool:
-        """Whether a model learns from all training images once one is chosen."""
+        """Whether the model of a single fold is refitted, validation images included."""
         held_out = any(sample.role == "validation" for sample in self.study.samples)
         return self.study.folds == 1 and held_out and self.params.refit.steps > 0
 
@@ -106,14 +106,14 @@ class Plan:
         return [f"fold-{fold}" for fold in range(self.study.folds)] + ["all"] * self.refits
 
     def models_of(self, image: str) -> list[str]:
-        """Model folders that predict an image: none that has learned from it, if it validates."""
+        """Folders of the models that predict an image; none trained on it if it validates."""
         if self.refits and self.study[image].role != "validation":
             return [self.at("model/all")]
         return [self.at(f"model/fold-{fold}") for fold in self.study.seen_by(image)]
 
     @property
     def specimens_and_roles(self) -> list[tuple[str, str | None]]:
-        """What each image shows and is for; those without a label are for nothing."""
+        """Specimen and role of each image; the role is None without a label."""
         return [(s.specimen, s.role if s.labels else None) for s in self.study.samples]
 
     def split_table(self, images: Sequence[str]) -> list[list[Any]]:
@@ -131,16 +131,16 @@ def _in_minutes(params: Params) -> Params:
 
 
 def _judged_at_its_end(params: Params) -> Params:
-    """In a short training half-way weights are far from done, and would be chosen by luck."""
+    """Params that validate only at the end: in a short training, earlier weights win by luck."""
     train = params.train.model_copy(update={"validate_every": params.train.steps})
     return params.model_copy(update={"train": train})
 
 
 def _without_refit(params: Params) -> Params:
-    """Params for a build that refits nothing: its training takes those steps as well.
+    """Params for a build without a refit, whose steps and time go to the training.
 
-    So folds learn as much as the one model does that is refitted, which few images need, and have
-    as much time for it: the refit has `minutes` of its own.
+    So each model trains as long as one that is refitted, which few images need. `minutes`
+    doubles, since a refit has as many of its own.
     """
     longer = {"steps": params.train.steps + params.refit.steps,
               "minutes": params.train.minutes * (2 if params.refit.steps else 1)}  # fmt: skip
@@ -150,7 +150,7 @@ def _without_refit(params: Params) -> Params:
 
 
 def _folder(key: str, config: Mapping[str, Any]) -> str | None:
-    """A folder that the command line names."""
+    """A folder named on the command line; `PoresegError` if Snakemake read it as a number."""
     given = config.get(key)
     if given is not None and not isinstance(given, str):  # 2025_03_12 is 20250312 to Snakemake
         raise PoresegError(f"{key}: its name was read as {given}, not as text; write {key}=./NAME")
@@ -158,7 +158,7 @@ def _folder(key: str, config: Mapping[str, Any]) -> str | None:
 
 
 def _check_apart(study: Path, results: Path) -> None:
-    """Results within the study would be taken for its images and labels."""
+    """Raise if study and results overlap: results would be read as images and labels."""
     study, results = study.resolve(), results.resolve()
     if results == study or study in results.parents or results in study.parents:
         raise PoresegError(
@@ -167,7 +167,7 @@ def _check_apart(study: Path, results: Path) -> None:
 
 
 def _check_own(results: Path, study: Path, samples: Sequence[studies.Sample]) -> None:
-    """Results of another study, but the demo's, would be removed, and its models replaced."""
+    """Raise if the results are another study's: a build would remove them (the demo's may go)."""
     known = recorded(results).keys()
     others = known - {sample.name for sample in demo.samples(DEMO_STUDY)}
     if others and (study == DEMO_STUDY or known.isdisjoint(sample.name for sample in samples)):
@@ -197,7 +197,7 @@ def _check_start(start: str, results: Path) -> None:
 
 
 def _default_study() -> Path:
-    """The user's own study; the demo study where they have not begun one."""
+    """The user's study, else the demo's; `PoresegError` if one is begun but has no images."""
     if studies.holds_images(USER_STUDY):
         return USER_STUDY
     begun = [path for path in (USER_STUDY.with_suffix(".dvc"), *sorted(USER_STUDY.rglob("*")))
@@ -212,17 +212,16 @@ def _default_study() -> Path:
 
 
 def recorded(results: Path) -> dict[str, str | None]:
-    """Images whose results builds have begun to write into a folder, and what they were for in the last whole one."""
+    """Images with results in a folder, and their roles in the last complete build, if any."""
     record = results / RECORD
     return dict(read_json(record)) if record.is_file() else {}
 
 
 @cache
 def sources(verb: str) -> list[str]:
-    """The poreseg modules that a verb's script imports, directly or through others.
+    """Paths of the poreseg modules that a verb's script imports, directly or not.
 
-    They are inputs of the verb's rule: an edited module reruns the verbs that use it and
-    no others.
+    As inputs of the verb's rule they rerun it when edited. `PLUMBING` is left out.
     """
     script = Path("workflow/scripts") / f"{verb}.py"
     found: set[Path] = set()
@@ -237,7 +236,7 @@ def sources(verb: str) -> list[str]:
 
 
 def _imports(path: Path) -> set[Path]:
-    """Files of the poreseg modules that one file imports."""
+    """Files of the poreseg modules, except `PLUMBING`, that a file imports."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "poreseg":
@@ -255,6 +254,6 @@ def _imports(path: Path) -> set[Path]:
 
 
 def planned(config: Mapping[str, Any]) -> Plan:
-    """The plan of a build; what is wrong with params or study ends it with one line."""
+    """The plan of a build; a wrong param or study ends the process with one line."""
     with told_in_one_line():
         return Plan(config)

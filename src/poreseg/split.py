@@ -1,4 +1,4 @@
-"""The split: which images teach, which choose, which judge."""
+"""The split into training, validation and test images."""
 
 import hashlib
 from collections import Counter
@@ -22,10 +22,10 @@ def split_study(
 ) -> Study:
     """Give every image its role and fold, keeping groups whole.
 
-    Groups (specimens, or images with ``by="image"``) are drawn in an order that depends
-    on their names and the seed alone, so that a new image leaves nearly all others where
-    they are (a build tells which test images have changed). Test images are those named in samples.csv; where none is, groups are set aside until
-    `test_fraction` of the labelled images is reached.
+    Groups (specimens, or images with ``by="image"``) are sampled in an order that depends only
+    on their names and the seed, so that a new image leaves nearly all others where they are
+    (a build reports changed test images). Test images are those named in samples.csv; if none
+    is, and there are more than two groups, about `test_fraction` of the labelled images.
 
     Parameters are the `split` section of params.yaml.
 
@@ -55,7 +55,7 @@ def split_study(
         fixed = {group(s) for s in labelled if s.role == "train"}
         free = [name for name in order if name not in fixed]
         wanted = test_fraction * len(labelled)
-        alike = dict.fromkeys(free, "")  # test images are drawn from all formats alike
+        alike = dict.fromkeys(free, "")  # formats do not matter for test images
         drawn = _draw(free, images, alike, wanted, keep=2 - len(fixed))
         test, order = set(drawn), [name for name in order if name not in drawn]
     fold_of, count = _folds(order, folds, validation_fraction, images, formats, judged=bool(test))
@@ -88,11 +88,11 @@ def _draw(
     wanted: float,
     keep: int,
 ) -> list[str]:
-    """Groups of an order that fit into `wanted` images, leaving at least `keep` groups.
+    """Groups with at most `wanted` images together, leaving at least `keep` groups.
 
-    The next one is always drawn from the file format that most of the groups left have:
-    images of one instrument share a format, and what only one or two specimens show is
-    needed for learning. Where not even one group fits, the smallest is drawn.
+    The next one is always the first that fits, of the file format most common among the groups
+    left: images of one instrument share a format, and formats of only one or two specimens
+    are needed for training. If no group fits at all, the smallest is taken.
 
     >>> images = {"a": 1, "b": 3, "c": 1, "d": 1, "e": 1}
     >>> formats = {"a": ".jpg", "b": ".tif", "c": ".tif", "d": ".tif", "e": ".jpg"}
@@ -123,7 +123,13 @@ def _folds(
     *,
     judged: bool,
 ) -> tuple[dict[str, int], int]:
-    """Fold of each held-out group, and the number of folds; `judged`: there are test images."""
+    """Fold of each held-out group, and the number of folds; `judged`: there are test images.
+
+    Raises
+    ------
+    PoresegError
+        No training images; nothing to validate on; more folds than groups.
+    """
     if len(order) == 1 and (judged or images[order[0]] == 1):
         warn(f"{order[0]} is the only specimen to learn from, so nothing is left to choose by: the model of the last step counts")  # fmt: skip
         return {}, 1

@@ -1,4 +1,4 @@
-"""The study: which images there are, their labels and specimens."""
+"""The study: its images, their labels and specimens."""
 
 import csv
 import re
@@ -35,10 +35,10 @@ class Sample:
     """One image of the study.
 
     `labels` is the file of its label, or one for each class, or none; `part` is a digest of
-    what a file of several images says of this one, None of other files. `channel`, `plane` and
-    `data_bar_px` are as in samples.csv, None where it says nothing. `role` says what its label is for: "train",
-    "validation", "test", or "unlabelled"; before the split, what samples.csv asks, else "unassigned".
-    `fold` is the fold whose model does not learn from it, None where all models may.
+    this image's part of a label file for several images, else None. `channel`, `plane` and
+    `data_bar_px` are as in samples.csv, None if not given. `role` is "train", "validation",
+    "test" or "unlabelled"; before the split, that of samples.csv, else "unassigned". `fold` is
+    the fold whose model does not train on it, None if it is held out from none.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Study:
     folds: int
 
     def __getitem__(self, name: str) -> Sample:
-        """The image of a name; `PoresegError` where there is none, as of a target that was misspelt."""
+        """The image of a name; `PoresegError` if there is none, as for a misspelt target."""
         for sample in self.samples:
             if sample.name == name:
                 return sample
@@ -81,21 +81,21 @@ class Study:
 
     @property
     def teaching(self) -> list[str]:
-        """The labelled images that are not for test alone: all that a training may depend on."""
+        """The labelled images except test images: all that training may depend on."""
         return [sample.name for sample in self.samples if sample.labels and sample.role != "test"]
 
     def seen_by(self, name: str) -> list[int]:
         """Folds whose models predict an image.
 
-        With several folds a training image is predicted by the one model that has not
-        seen it, so that its score is honest; any other image by all of them together.
+        With several folds, a training image is predicted by the one model that was not
+        trained on it, so that its score is unbiased; any other image by all models.
         """
         fold = self[name].fold
         return [fold] if self.folds > 1 and fold is not None else list(range(self.folds))
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether someone has put files into a study's images, of whatever format."""
+    """Whether a study's images folder has files, of any format."""
     images = folder / "images"
     return images.is_dir() and any(not path.name.startswith(".") for path in images.iterdir())
 
@@ -103,8 +103,8 @@ def holds_images(folder: Path) -> bool:
 def read_study(folder: Path | str) -> list[Sample]:
     """List a study's images with their labels.
 
-    Nothing is opened but samples.csv and labels whose names are no image's: they may be
-    labels of several images.
+    Opens only samples.csv and labels that are named after no image: these may be for
+    several images.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def read_study(folder: Path | str) -> list[Sample]:
 
 
 def _tell_other_tables(folder: Path) -> None:
-    """A table under nearly the right name would be overlooked: some systems hide endings, or do not tell capitals apart."""
+    """Warn of tables whose name is nearly samples.csv: some systems hide suffixes or ignore case."""
     table = folder / TABLE
     for path in folder.iterdir():
         name = path.name.casefold()
@@ -134,7 +134,7 @@ def _tell_other_tables(folder: Path) -> None:
 def list_samples(
     images: Sequence[Path], labels: Sequence[Path], rows: dict[str, dict[str, str]], folder: Path
 ) -> list[Sample]:
-    """Join images, labels and the rows of samples.csv (by image file name)."""
+    """Join images, labels and the rows of samples.csv (by image file name), sorted by name."""
     by_stem = unique(images, "images")
     table = folder / TABLE
     there = {composed(image.name) for image in images}
@@ -160,7 +160,10 @@ def list_samples(
 
 
 def _tell_alike(samples: Sequence[Sample], folder: Path) -> None:
-    """Specimens that differ by capitals, blanks or hyphens alone are one, most likely, and would stand on both sides of a split."""
+    """Warn of specimens that differ only in case, blanks, underscores or hyphens.
+
+    They are probably one, which the split could put on both sides.
+    """
     spelled: dict[str, set[str]] = {}
     for sample in samples:
         bare = re.sub(r"[\s_]+|(?<=\w)-", " ", sample.specimen.casefold())
@@ -222,7 +225,7 @@ def _sample(image: Path, labels: Labels, row: dict[str, str], table: Path) -> Sa
 def _counts(
     column: str, row: dict[str, str], image: str, table: Path, least: int
 ) -> tuple[int, ...] | None:
-    """Whole numbers of a cell, one or (of channels) several with blanks between."""
+    """Whole numbers of a cell: one, or channels separated by blanks or commas."""
     if not (cell := row.get(column)):
         return None
     parts = cell.replace(",", " ").split()
@@ -247,12 +250,12 @@ def _size(text: str | None, image: str, table: Path) -> float | None:
 
 
 def _read_rows(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of samples.csv, cells by column, by the image that they are about."""
+    """Rows of samples.csv by image file name, each with its cells by column."""
     if not path.is_file():
         return {}
     (_, header), *lines = _lines(path)
     columns = list(header)
-    while columns and not columns[-1]:  # a spreadsheet left it
+    while columns and not columns[-1]:  # left by a spreadsheet
         columns.pop()
     if len(columns) == 1 and ";" in columns[0]:
         raise PoresegError(
@@ -283,7 +286,7 @@ def _read_rows(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Cells of a table's lines that are not empty, with the lines' numbers; the first one is the header."""
+    """Line number and cells of each non-empty line of a table, the header first."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)

@@ -1,4 +1,4 @@
-"""Tables as CSV: written whole, and read so that an image called NA is an image."""
+"""Tables as CSV: written atomically, and read so that an image may be called NA."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from poreseg.files import whole
 
 
 def read_table(path: Path | str) -> pd.DataFrame:
-    """Read a table of ours; only an empty cell is undefined."""
-    names = {"image": str, "specimen": str}  # even 0001
+    """Read a table that poreseg has written; only empty cells are NaN."""
+    names = {"image": str, "specimen": str}  # even if it is 0001
     return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
 
 
 def write_table(path: Path | str, table: pd.DataFrame, digits: int = 9) -> None:
-    """Write a table, whole or not at all, with so many significant digits."""
+    """Write a table, whole or not at all, with `digits` significant digits."""
     with whole(path) as temporary:
         table.to_csv(temporary, index=False, float_format=f"%.{digits}g")

@@ -1,7 +1,7 @@
 """MLflow records what happened; it drives nothing.
 
 `Tracker` and its null twin `Silent` have the same methods, so that training has no `if`.
-A tracker that fails says so and lets the work go on; one whose server is away is asked no more, but to end its run.
+A tracker that fails warns and lets the work go on; once its server is away, it only tries to end its run.
 """
 
 import logging
@@ -23,7 +23,7 @@ from poreseg.metrics import ROLES
 
 STORE = "sqlite:///mlflow.db"
 EXPERIMENT = "poreseg"
-REFUSED = re.compile(r"[^\w\-. :/]")  # by MLflow, in names of metrics, which hold names of images
+REFUSED = re.compile(r"[^\w\-. :/]")  # by MLflow in metric names, which contain image names
 MANNERS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # else a server that is away costs minutes a call
@@ -35,10 +35,10 @@ class Silent:
     """Records nothing."""
 
     run_id: str | None = None
-    complete = False  # whether all that was told is recorded
+    complete = False  # whether everything was recorded
 
     def claim(self, model: Path | str) -> None:
-        """The model folder that the run's training writes, it alone: runs that had it were killed."""
+        """Claim the model folder for this run; running runs that had claimed it end as killed."""
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Params of the run."""
@@ -47,7 +47,7 @@ class Silent:
         """Tags of the run."""
 
     def metrics(self, values: Mapping[str, float | None], step: int | None = None) -> None:
-        """Figures, undefined ones left out."""
+        """Metrics; undefined ones are left out."""
 
     def files(self, folder: str, *paths: Path | str) -> None:
         """Files, in a folder of the run."""
@@ -57,7 +57,7 @@ class Silent:
 
 
 def _while_it_answers(method: Callable[..., None]) -> Callable[..., None]:
-    """A method of `Tracker` whose failure is told, and which does nothing once the server is away."""
+    """Make a `Tracker` method warn instead of fail, and do nothing once the server is away."""
 
     @wraps(method)
     def record(self: "Tracker", *args: Any, **kwargs: Any) -> None:
@@ -81,7 +81,7 @@ class Tracker(Silent):
 
     @_while_it_answers
     def claim(self, model: Path | str) -> None:
-        # who is killed cannot say so; but only one training at a time writes a folder
+        # a killed run stays RUNNING in MLflow; only one training at a time writes a folder
         place = f"{platform.node()}:{Path(model).resolve()}"
         client, own = self._mlflow.MlflowClient(), self._mlflow.active_run().info
         for run in client.search_runs([own.experiment_id], "attributes.status = 'RUNNING'"):
@@ -109,10 +109,10 @@ class Tracker(Silent):
 
     @_while_it_answers
     def model(self, network: Any, example: Any) -> None:
-        logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)  # warns of what is chosen here
+        logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)  # it warns about pickle
         self._mlflow.pytorch.log_model(
             network, name="model", input_example=example,
-            serialization_format="pickle",  # a traced one takes pictures of the example's size alone
+            serialization_format="pickle",  # traced, it would accept only the example's size
             pip_requirements=["torch", "segmentation-models-pytorch==0.6.*"],
         )  # fmt: skip
 
@@ -121,9 +121,8 @@ class Tracker(Silent):
 def tracked(name: str, run_id: str | None = None, parent: str | None = None) -> Iterator[Silent]:
     """Open a new run, or an earlier one by its id, in the project's own database.
 
-    A new run may stand below a `parent` run.
-
-    MLFLOW_TRACKING_URI, where set, names another store; "none" records nothing.
+    A new run may be a child of a `parent` run. MLFLOW_TRACKING_URI, if set, names another
+    store; "none" records nothing, and neither does a store that cannot be opened.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", STORE)
     if uri == "none":
@@ -131,7 +130,7 @@ def tracked(name: str, run_id: str | None = None, parent: str | None = None) -> 
         return
     for variable, value in MANNERS.items():
         os.environ.setdefault(variable, value)
-    import mlflow  # seconds to import: only where it is used
+    import mlflow  # takes seconds, so only if used
 
     run = None
     with _harmless():
@@ -155,10 +154,10 @@ def tracked(name: str, run_id: str | None = None, parent: str | None = None) -> 
 
 @contextmanager
 def _harmless() -> Iterator[None]:
-    """A record that cannot be made is a warning, never the end of a training."""
+    """Turn errors into warnings, so that recording never ends a training."""
     try:
         yield
-    except Exception as error:  # whatever store or server is behind it
+    except Exception as error:  # each store and server raises its own
         _tell(error)
 
 
@@ -169,8 +168,8 @@ def _tell(error: Exception) -> None:
 
 
 def _is_away(error: BaseException | None) -> bool:
-    """Whether a server could not be reached, or did not answer in time: nor would it the next time."""
-    from requests.exceptions import ConnectionError, Timeout  # with which MLflow asks
+    """Whether a server could not be reached or timed out, as it would the next time."""
+    from requests.exceptions import ConnectionError, Timeout  # MLflow's HTTP client
 
     while error is not None and not isinstance(error, ConnectionError | Timeout):
         error = error.__cause__ or error.__context__
@@ -197,13 +196,13 @@ def track(
     cards
         The models' cards, which name their runs.
     record
-        JSON to write: the runs in which all of it was recorded.
+        JSON to write: the runs that recorded all of it.
     params
         All of params.yaml as it was for this build.
     """
     summary = read_json(metrics)
     figures = {
-        f"{role}/{key}.{kind}": value  # MLflow shows what stands before the slash as one group
+        f"{role}/{key}.{kind}": value  # MLflow groups metrics by the part before the slash
         for kind, found in [("unet", summary), *summary["baselines"].items()]
         for role in ROLES
         for key, value in found[role].items()

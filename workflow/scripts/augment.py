@@ -1,4 +1,4 @@
-"""Plug: tiles + params -> augmentation pipeline and a picture of what it does."""
+"""Plug: tiles + params -> augmentation pipeline and a contact sheet of examples."""
 
 from poreseg.errors import told_in_one_line
 from poreseg.learning.augment import augment

@@ -1,4 +1,4 @@
-"""Plug: rasters + labels -> what a user would have without a network."""
+"""Plug: rasters + labels + split -> pixel counts of the baselines."""
 
 from poreseg.analysis.baselines import baseline
 from poreseg.errors import told_in_one_line

@@ -1,4 +1,4 @@
-"""Plug: a rule and its seeds -> the demo study."""
+"""Plug: fixed seeds -> the demo study."""
 
 from pathlib import Path
 

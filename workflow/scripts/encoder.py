@@ -1,4 +1,4 @@
-"""Plug: params -> the encoder's start weights."""
+"""Plug: params -> the encoder's initial weights."""
 
 from poreseg.errors import told_in_one_line
 from poreseg.learning.encoder import prepare_encoder

@@ -1,4 +1,4 @@
-"""Plug: rasters, masks, labels -> pictures of what is wrong."""
+"""Plug: rasters, masks, labels -> error maps and a sheet of the worst tiles."""
 
 from poreseg.analysis.errors import errors
 from poreseg.errors import told_in_one_line

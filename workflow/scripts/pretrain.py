@@ -1,4 +1,4 @@
-"""Plug: encoder -> a U-Net that has learned from drawn specimens."""
+"""Plug: encoder -> a U-Net trained on synthetic specimens."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from poreseg.errors import told_in_one_line
 from poreseg.files import CACHE
 from poreseg.learning.pretrain import pretrain
 
-if __name__ == "__main__":  # workers that are spawned import this file
+if __name__ == "__main__":  # spawned workers import this file
     with told_in_one_line(snakemake.log[0]), own_gpu():
         pretrain(
             snakemake.input.encoder_weights,

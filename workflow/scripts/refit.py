@@ -1,4 +1,4 @@
-"""Plug: the model that was chosen -> one that has learned from all training images."""
+"""Plug: the selected model -> one trained on all but the test images."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from poreseg.learning.card import read_card
 from poreseg.learning.train import train
 from poreseg.tracking import tracked
 
-if __name__ == "__main__":  # workers that are spawned import this file
+if __name__ == "__main__":  # spawned workers import this file
     with told_in_one_line(snakemake.log[0]), own_gpu():
         parent = read_card(Path(snakemake.input.start).parent)["mlflow_run_id"]
         with tracked("refit", parent=parent) as tracker:

@@ -1,4 +1,4 @@
-"""Plug: tiles of each image -> tiles of all, with split and fold."""
+"""Plug: tiles of each image -> tiles of all, with role and fold."""
 
 from poreseg.errors import told_in_one_line
 from poreseg.images.tiles import tile_all

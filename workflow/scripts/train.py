@@ -7,7 +7,7 @@ from poreseg.errors import told_in_one_line
 from poreseg.learning.train import train
 from poreseg.tracking import tracked
 
-if __name__ == "__main__":  # workers that are spawned import this file
+if __name__ == "__main__":  # spawned workers import this file
     name = f"{snakemake.params.study} fold {snakemake.wildcards.fold}"
     with told_in_one_line(snakemake.log[0]), own_gpu(), tracked(name) as tracker:
         train(

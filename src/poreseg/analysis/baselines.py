@@ -1,4 +1,4 @@
-"""Baselines: what a user would have without a network, scored on the same split."""
+"""Baselines: segmentation without a network, scored on the same split."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from poreseg.metrics import METHODS, Counts, count
 from poreseg.tables import read_table, write_table
 
 Way = Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.bool_]]
-SAUVOLA = [(window, k) for window in (31, 101) for k in (0.1, 0.3)]  # px; of the local deviation
+SAUVOLA = [(window, k) for window in (31, 101) for k in (0.1, 0.3)]  # px; weight of deviation
 
 
 def baseline(
@@ -31,18 +31,18 @@ def baseline(
     trees: int,
     seed: int,
 ) -> None:
-    """Score every labelled image by each baseline.
+    """Score each baseline on every labelled image.
 
     Parameters
     ----------
     rasters, labels
         Of the labelled images, in the order of `split`.
     table
-        CSV to write: image, method (a key of `METHODS`) and the counts of its pixels.
+        CSV to write: image, method (a key of `METHODS`) and its pixel counts.
     split
         Rows of image, role and held-out fold.
     threads
-        Of the processor.
+        CPU threads for the forests.
 
     The other parameters are the `baseline` section of params.yaml.
     """
@@ -78,10 +78,10 @@ def thresholded(
     learning: Sequence[bool],
     ways: Sequence[Way],
 ) -> list[Counts]:
-    """Scores of thresholding the gray level, in the way that suits the study best.
+    """Counts per image of the thresholding in `ways` that suits the study best.
 
-    That is the one with the highest pooled IoU on the images marked `learning`; so the
-    baseline is as fair as it can be without labels of the test images.
+    That is the one with the highest pooled IoU on the images marked `learning`: the
+    strongest baseline that can be selected without labels of the test images.
     """
     found: list[list[Counts]] = [[] for _ in ways]
     for raster, label in zip(rasters, labels, strict=True):
@@ -107,7 +107,7 @@ def sauvola_pores(
 ) -> NDArray[np.bool_]:
     """Pixels (H, W) that are darker, or brighter, than their surroundings (Sauvola 2000)."""
     shown = gray if dark else 255 - gray
-    if valid.any():  # what is no specimen is black, and no neighbour to compare with
+    if valid.any():  # masked pixels are black and would shift local thresholds
         shown = np.where(valid, shown, np.median(shown[valid]).astype(np.uint8))
     return valid & (shown < threshold_sauvola(shown, window, k))
 
@@ -129,10 +129,10 @@ def learned(
     trees: int,
     seed: int,
 ) -> list[Counts]:
-    """Scores of random forests, as fair as the networks' own.
+    """Counts per image of random forests, cross-validated like the networks.
 
-    A held-out image is scored by a forest that has not seen it. All others are scored by a
-    forest of all training images or, with several folds, by the mean of the folds' forests.
+    A held-out image is scored by a forest that was not trained on it, all others by a forest
+    trained on all but the test images or, with several folds, by the mean of their forests.
     """
     folds = sorted({fold for _, _, fold in split if fold is not None})
     together: list[int | None] = [*folds] if len(folds) > 1 else [None]

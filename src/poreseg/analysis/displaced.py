@@ -1,8 +1,8 @@
-"""Displaced: labels that lie beside what they outline.
+"""Displaced: labels that are shifted against their images.
 
-A label of another slice of a stack, of a cropped copy, or of an image from before its drift was
-corrected is right in shape and wrong in place. A network learns little from it and is scored
-badly by it, though its pores are right; but the pores that it finds show how far the label is off.
+A label made on another slice of a stack, on a cropped copy, or on an image before its drift was
+corrected is right in shape but wrong in place. A network learns little from it and scores badly
+against it even where it is right; but the pores it predicts show how far the label is off.
 """
 
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 from poreseg.classes import PORE, UNKNOWN
 from poreseg.images.windows import grid
 
-REACH = 16  # px, how far it is looked for each way
-LEAST = 2  # px: by one a hand that outlines, or a shadow beside each pore, is off as well
-BETTER = 0.05  # IoU; labels in their place gain 0.015 at most elsewhere (docs/accuracy.md)
-FITS = 0.5  # IoU that it is to have then: pores that are hardly found say nothing about a label
-WINDOW = 1024  # px, that are compared at once
+REACH = 16  # px, largest shift tried in each direction
+LEAST = 2  # px; outlining by hand or shadows beside pores explain a shift of one
+BETTER = 0.05  # IoU gained; labels in place gain at most 0.015 (docs/accuracy.md)
+FITS = 0.5  # IoU after the shift: poorly predicted pores say nothing about a label
+WINDOW = 1024  # px, side of the part that is compared at once
 
 
 @dataclass(frozen=True)
 class Displaced:
-    """Where a label would fit: moved by `rows` down and `cols` to the right, with this IoU."""
+    """The shift at which a label fits: px down and to the right, with the IoU there."""
 
     rows: int
     cols: int
     iou: float
 
     def __str__(self) -> str:
-        """In words.
+        """The shift in words.
 
         >>> str(Displaced(-5, 0, 0.65)), str(Displaced(2, 3, 0.8))
         ('5 px up', '2 px down and 3 px to the right')
@@ -43,14 +43,14 @@ class Displaced:
 
 
 def displaced(pore: NDArray[np.bool_], label: NDArray[np.uint8]) -> Displaced | None:
-    """Where a label (H, W) of 0, 1 and 255 unknown fits the pores (H, W) that were found.
+    """The shift of a label (H, W; 0, 1, 255 unknown) onto predicted pores (H, W), if displaced.
 
-    None where it lies well: where no move of `LEAST` to `REACH` px is the best and gains `BETTER`
-    of IoU, and where it fits nowhere.
+    None unless the best shift of up to `REACH` px each way is at least `LEAST` px, gains at
+    least `BETTER` of IoU and reaches an IoU of `FITS`.
     """
     height, width = pore.shape
     padded = np.pad(pore, REACH)
-    hit = found = np.zeros((2 * REACH + 1, 2 * REACH + 1))  # by rows and columns of the move
+    hit = found = np.zeros((2 * REACH + 1, 2 * REACH + 1))  # by shift in rows and columns
     for window in grid(height, width, WINDOW):
         rows, cols = (slice(side.start, side.stop + 2 * REACH) for side in window.slices)
         around, part = padded[rows, cols].astype(np.float32), label[window.slices]
@@ -64,5 +64,5 @@ def displaced(pore: NDArray[np.bool_], label: NDArray[np.uint8]) -> Displaced | 
 
 
 def _overlap(around: NDArray[np.float32], part: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Pixels that a part shares with what is around it, wherever it is laid."""
+    """Number of pixels that a part shares with its surroundings, by shift."""
     return np.rint(cv2.matchTemplate(around, part.astype(np.float32), cv2.TM_CCORR))

@@ -1,4 +1,4 @@
-"""Errors: where a prediction is wrong, as pictures: a map of each image, and the worst tiles."""
+"""Errors: a map of wrong pixels for each image, and a contact sheet of the worst tiles."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ from poreseg.images.windows import Window, grid
 from poreseg.metrics import Counts, count
 from poreseg.prediction.segment import paint
 
-FALSE = (255, 140, 0)  # orange: taken for pore and is none
-MISSED = (230, 0, 90)  # crimson: pore and not found
+FALSE = (255, 140, 0)  # orange: false pore
+MISSED = (230, 0, 90)  # crimson: missed pore
 GRAY = (128, 128, 128)  # unknown, not scored
-SHOWN = 12  # tiles
-SHOWN_OF_ONE = 3  # images differ in size; the largest shall not fill the sheet
+SHOWN = 12  # tiles on the sheet
+SHOWN_OF_ONE = 3  # tiles per image, or the largest image would fill the sheet
 CAPTION_PX = 22
-TILE_PX = 512  # at most, of a tile that is shown
+TILE_PX = 512  # longest side of a tile as shown
 
 
 def errors(
@@ -34,7 +34,7 @@ def errors(
     split: Sequence[Sequence[Any]],
     size: int,
 ) -> None:
-    """Draw the maps and the contact sheet.
+    """Write the error maps and the contact sheet.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ def errors(
     maps
         PNG to write for each of them, see `differences`.
     sheet
-        PNG to write: of the images that were not learned from, the tiles with the most
-        wrong pixels, the worst first; each as image, label and differences.
+        PNG to write: the tiles of validation and test images with the most wrong pixels,
+        the worst first; each as image, label and differences.
     split
         Rows of image, role and fold.
     size
@@ -70,14 +70,14 @@ def errors(
 
 
 def labelled(image: NDArray[np.uint8], label: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image (H, W, 3) with its labelled pores in blue, what is unknown in gray."""
+    """The image (H, W, 3) with labelled pores in blue and unknown pixels in gray."""
     return paint(paint(image, label == PORE), label == UNKNOWN, GRAY)
 
 
 def differences(
     image: NDArray[np.uint8], pore: NDArray[np.bool_], label: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """The image (H, W, 3) with agreement in blue, false pore in orange, missed pore in crimson."""
+    """The image (H, W, 3), true pore blue, false orange, missed crimson, unknown gray."""
     true = label == PORE
     done = paint(image, pore & true)
     done = paint(done, pore & (label != PORE) & (label != UNKNOWN), FALSE, 0.8)
@@ -93,7 +93,7 @@ def _worst(
     label: NDArray[np.uint8],
     drawn: NDArray[np.uint8],
 ) -> list[tuple[int, NDArray[np.uint8]]]:
-    """The worst tiles of one image: number of wrong pixels, and picture."""
+    """Up to `SHOWN_OF_ONE` worst tiles of an image: number of wrong pixels, and picture."""
     found = []
     for window in grid(pore.shape[0], pore.shape[1], size):
         part = window.slices
@@ -116,7 +116,7 @@ def _caption(title: str, window: Window, counts: Counts) -> str:
 def _row(
     image: NDArray[np.uint8], label: NDArray[np.uint8], drawn: NDArray[np.uint8], caption: str
 ) -> NDArray[np.uint8]:
-    """Three pictures side by side under a line of text, large tiles with fewer pixels."""
+    """Image, label and differences side by side under a caption, thinned to `TILE_PX`."""
     gap, every = ((0, 0), (0, 4), (0, 0)), -(-max(label.shape) // TILE_PX)
     pictures = [picture[::every, ::every] for picture in (image, labelled(image, label), drawn)]
     strip = np.hstack([np.pad(picture, gap, constant_values=255) for picture in pictures])
@@ -127,7 +127,7 @@ def _row(
 
 
 def _sheet(pictures: Sequence[NDArray[np.uint8]], or_else: str) -> Image.Image:
-    """Pictures in two columns; words where there are none."""
+    """Pictures in two columns, or the text `or_else` if there are none."""
     if not pictures:
         sheet = Image.new("RGB", (400, CAPTION_PX), "white")
         ImageDraw.Draw(sheet).text((2, 4), or_else, fill="black")

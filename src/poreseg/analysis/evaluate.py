@@ -1,4 +1,4 @@
-"""Evaluate: how good it is, on stitched images, for those that taught, chose and judge."""
+"""Evaluate: scores on whole, stitched images, for train, validation and test."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from poreseg.images.raster import open_raster
 from poreseg.metrics import BINS, ROLES, Counts, count, histograms, iou_by_threshold, summarise
 from poreseg.tables import write_table
 
-STEPS = 100  # of the threshold
+STEPS = 100  # thresholds are multiples of 1/100
 Histograms = Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]  # pore, matrix by role
 
 
@@ -38,7 +38,7 @@ def evaluate(
     min_area_px: int,
     connectivity: int,
 ) -> None:
-    """Score every labelled image and sum up by role.
+    """Score every labelled image and summarise by role.
 
     Parameters
     ----------
@@ -46,13 +46,15 @@ def evaluate(
         Of the labelled images, in the order of `split`.
     baselines
         What the verb baseline wrote.
+    encoder_card
+        JSON that the verb encoder wrote, for the encoder's name and weights.
     metrics
-        JSON to write: for train, validation and test, and the same (but calibration) for each
-        of the baselines, means over images with an interval over specimens, and pooled scores.
-        An undefined figure is null.
+        JSON to write: by role, means over images with an interval over specimens, pooled
+        scores and the calibration error; the same, but calibration, for each baseline; and
+        the encoder. An undefined figure is null.
     scores
-        CSV to write, one row an image, with its counts, how well outlines and single pores are
-        found, and where a label that is displaced would fit.
+        CSV to write, one row per image: counts, pixel, outline and object scores, median
+        diameters, and the shift at which a displaced label would fit.
     curve
         CSV to write: pooled IoU by threshold, for each role.
     calibration
@@ -60,11 +62,11 @@ def evaluate(
     split
         Rows of image, role and held-out fold.
     specimens
-        Which one each of these images shows.
+        Specimen of each of these images.
     min_area_px
-        Smaller specks are no pores for segment, and none in the label where single pores matter.
+        Smaller specks are dropped, as in segment, from objects and diameters, labelled ones too.
     connectivity
-        Of the pores whose sizes are compared, as measure has it.
+        Of the pores whose diameters are compared, as in measure.
     """
     roles = [role for _, role, _ in split]
     found, rows = [], []
@@ -121,7 +123,7 @@ def _row(name: str, specimen: str, role: str, counts: Counts) -> dict[str, Any]:
 def _place(
     name: str, pore: NDArray[np.bool_], known: NDArray[np.uint8], counts: Counts
 ) -> dict[str, Any]:
-    """Where a label would fit better than where it lies, if it does."""
+    """Columns `fits_*`: the shift at which a displaced label fits, or None; warns of it."""
     better = displaced(pore, known)
     if better:
         warn(f"{name}: its label fits better {better} (IoU {better.iou:.2f} in place of {counts.iou:.2f}); was it drawn on this very image?")  # fmt: skip
@@ -131,7 +133,7 @@ def _place(
 def count_probabilities(
     probabilities: Sequence[Path | str], labels: Sequence[Path | str], roles: Sequence[str]
 ) -> Histograms:
-    """By role, how many pore and matrix pixels have which probability, in `BINS` bins."""
+    """Histograms of the probabilities of pore and matrix pixels, `BINS` bins, by role."""
     found = {role: (np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)) for role in ROLES}
     for path, label, role in zip(probabilities, labels, roles, strict=True):
         with open_raster(path) as raster, open_raster(label) as truth:
@@ -141,7 +143,7 @@ def count_probabilities(
 
 
 def threshold_curve(found: Histograms) -> pd.DataFrame:
-    """Pooled IoU of each role for thresholds 0.01 to 0.99."""
+    """Pooled IoU of each role for thresholds 0.01 to 0.99, without undefined ones."""
     rows = []
     for role, (pore, matrix) in found.items():
         ious = iou_by_threshold(pore, matrix)[:: BINS // STEPS]
@@ -154,7 +156,7 @@ def threshold_curve(found: Histograms) -> pd.DataFrame:
 
 
 def calibration_curve(found: Histograms) -> pd.DataFrame:
-    """How much is pore among the pixels of about one probability, in tenths, for each role."""
+    """Reliability curve by role: mean probability and share of pores, in bins of a tenth."""
     rows = []
     middles = (np.arange(BINS) + 0.5) / BINS
     for role, (pore, matrix) in found.items():
@@ -168,9 +170,10 @@ def calibration_curve(found: Histograms) -> pd.DataFrame:
 
 
 def calibration_error(curve: pd.DataFrame, role: str) -> float | None:
-    """Mean distance of probability and share of pores, over pixels (ECE); None without pixels.
+    """Expected calibration error (ECE) of a role; None without pixels.
 
-    Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".
+    Mean of |probability - pore share| over bins, weighted by pixels. Naeini et al. 2015,
+    "Obtaining well calibrated probabilities using Bayesian binning".
     """
     part = curve[curve["role"] == role]
     if part.empty:

@@ -1,4 +1,4 @@
-"""A random forest on filtered pixels: what interactive segmentation tools learn from the same labels."""
+"""A random forest on filtered pixels, as in interactive segmentation tools, from the same labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ from poreseg.images.raster import Raster, open_raster
 from poreseg.images.windows import Window, grid
 from poreseg.metrics import Counts, count
 
-SIGMA = {"sigma_min": 1.0, "sigma_max": 16.0}  # px, of the narrowest and the widest filter
-MARGIN = 80  # px, to where that filter still sees something
-WINDOW = 1024  # px, whose features are in memory at once
+SIGMA = {"sigma_min": 1.0, "sigma_max": 16.0}  # px, narrowest and widest filter
+MARGIN = 80  # px, reach of the widest filter
+WINDOW = 1024  # px, side of the part whose features are in memory
 
 
 def learn(
@@ -28,10 +28,10 @@ def learn(
     trees: int,
     seed: int,
 ) -> RandomForestClassifier:
-    """A forest from some pixels of each image.
+    """A forest trained on up to `pixels` random pixels of each image.
 
-    Half of an image's `pixels` are pores where it has so many; weights give both classes
-    their share back.
+    Up to half of them are pores, up to half matrix; weights restore the share of both
+    classes. `PoresegError` if no label has a known pixel.
     """
     random = np.random.default_rng(seed)
     features, classes, weights = [], [], []
@@ -41,7 +41,7 @@ def learn(
             chosen = {pore: _drawn(np.flatnonzero((known == PORE) if pore else (known != PORE) & (known != UNKNOWN)),
                                    pixels // 2, random) for pore in (True, False)}  # fmt: skip
             rows = np.concatenate([places for places, _ in chosen.values()])
-            if not len(rows):  # nothing is known of this image
+            if not len(rows):  # no known pixel
                 continue
             features.append(_features_at(image, rows))
         for pore, (places, share) in chosen.items():
@@ -56,7 +56,7 @@ def learn(
 def score(
     forests: Sequence[RandomForestClassifier], raster: Path | str, label: Path | str
 ) -> Counts:
-    """An image classified by the mean of forests, against its label."""
+    """Counts of an image against its label: pore where the forests' mean is at least 0.5."""
     total = Counts()
     with open_raster(raster) as image, open_raster(label) as truth:
         for window in grid(image.height, image.width, WINDOW):
@@ -70,10 +70,10 @@ def score(
 
 
 def features(image: Raster, window: Window) -> NDArray[np.float32]:
-    """Colour, edges and texture at five scales, (H, W, F), of a window's pixels."""
+    """Intensity, edges and texture at five scales, (H, W, F), of a window's pixels."""
     around, here = window.around(MARGIN, image.height, image.width)
     pixels = image.rgb8(around)
-    if (pixels == pixels[..., :1]).all():  # gray: all channels have the same features
+    if (pixels == pixels[..., :1]).all():  # gray: computed once for all channels
         found = np.tile(multiscale_basic_features(pixels[..., 0], **SIGMA), 3)
     else:
         found = multiscale_basic_features(pixels, **SIGMA, channel_axis=-1)
@@ -81,12 +81,12 @@ def features(image: Raster, window: Window) -> NDArray[np.float32]:
 
 
 def _probability(forest: RandomForestClassifier, found: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Of pore, which a forest may never have seen."""
+    """Pore probability (P,), 0 if a forest was trained without pores."""
     return forest.predict_proba(found)[:, np.flatnonzero(forest.classes_)].sum(axis=1)
 
 
 def _features_at(image: Raster, places: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Features (P, F) of pixels, given by their place in the flattened image."""
+    """Features (P, F) of pixels, given by their index in the flattened image."""
     rows, cols = np.divmod(places, image.width)
     found = np.empty((len(places), 0), np.float32)
     for window in grid(image.height, image.width, WINDOW):
@@ -102,6 +102,6 @@ def _features_at(image: Raster, places: NDArray[np.int64]) -> NDArray[np.float32
 def _drawn(
     places: NDArray[np.int64], number: int, random: np.random.Generator
 ) -> tuple[NDArray[np.int64], float]:
-    """Some of the places, and how many each of them stands for."""
+    """Up to `number` random places, and how many places each stands for."""
     drawn = random.choice(places, min(number, len(places)), replace=False)
     return drawn, len(places) / max(1, len(drawn))

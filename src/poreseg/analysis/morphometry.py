@@ -18,7 +18,7 @@ from poreseg.tables import read_table, write_table
 
 LENGTHS = ("equivalent_diameter", "perimeter", "major_axis", "minor_axis")
 SIZE_COLUMNS = ["from_px", "to_px", "pores", "area_fraction"]
-SEEN = {  # columns, and the tags of a mask with what they say then
+SEEN = {  # boolean columns, and the mask tag and value that make them True
     "strange": ("STRANGE", "true"),
     "inverted": ("POLARITY", "inverted"),
 }
@@ -31,7 +31,7 @@ PROPERTIES = {  # scikit-image's names and ours
 
 
 def measure(mask: Path | str, table: Path | str, *, connectivity: int) -> None:
-    """Write a table of the pores of an image.
+    """Write a table of an image's pores.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def measure(mask: Path | str, table: Path | str, *, connectivity: int) -> None:
 
 
 def describe_raster(mask: Raster, connectivity: int) -> pd.DataFrame:
-    """As `describe`, of a mask of any size; pores are numbered from top to bottom."""
+    """Like `describe`, for a mask of any size; pores are numbered from top to bottom."""
     tables = []
     for top, part in whole_pores(mask, connectivity):
         table = describe(part, connectivity)
@@ -68,8 +68,8 @@ def describe(mask: NDArray[np.uint8], connectivity: int) -> pd.DataFrame:
     """Size and shape of each pore of a mask (H, W), lengths in px, areas in px2.
 
     The equivalent diameter is that of a disc of the same area; the perimeter is Crofton's
-    estimate in four directions, which is nearly free of the staircase's bias for round shapes
-    (both as scikit-image defines them). Circularity is 4 pi area / perimeter^2, at most 1.
+    estimate in four directions, nearly unbiased by pixel stairs for round shapes (both as
+    defined by scikit-image). Circularity is 4 pi area / perimeter^2, clipped to 1.
     """
     regions = label_regions(mask == PORE, connectivity=connectivity)
     wanted = [name.split("-")[0] for name in PROPERTIES]
@@ -95,11 +95,11 @@ def measure_all(
     *,
     samples: Sequence[tuple[str, str | None]] | None = None,
 ) -> None:
-    """Write porosity.csv, one row an image, and pore-sizes.csv, one row an image and size class.
+    """Write porosity.csv, a row per image, and pore-sizes.csv, a row per image and size class.
 
     Porosity is the share of pore in the specimen's area. The area-weighted median
-    diameter halves the pore area: half of it is in larger pores. `samples` are, where a study
-    says so, the specimen and the role of each image, None without a label.
+    diameter halves the pore area: half of it is in larger pores. `samples`, if given, adds
+    columns specimen and role for each image; the role is None without a label.
     """
     rows, classes = [], []
     for name, mask, table in zip(names, masks, tables, strict=True):
@@ -138,11 +138,11 @@ def measure_all(
 
 
 def measure_specimens(porosity: Path | str, table: Path | str) -> None:
-    """Write specimens.csv, one row a specimen, of a porosity.csv that names them.
+    """Write specimens.csv, a row per specimen, from a porosity.csv with specimens.
 
-    Its porosity is the pore area over the specimen's area of all its images together, which
-    for sections estimates that of the volume (Delesse); areas are in um2 where all their
-    pixel sizes are known, else in px2. The standard deviation is that between its images.
+    A specimen's porosity is the pore area over the specimen area, summed over its images;
+    of sections it estimates the volume's (Delesse). Areas are summed in um2 where all its
+    pixel sizes are known, else in px2. The standard deviation is between its images.
     """
     rows = []
     for specimen, images in read_table(porosity).groupby("specimen", sort=False):

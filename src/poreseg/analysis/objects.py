@@ -1,4 +1,4 @@
-"""Single pores: how well they, their outlines and their sizes are found, beside the pixels that IoU counts."""
+"""Scores of outlines, single pores and their sizes, which pixel IoU does not show."""
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,10 @@ RIM = 2  # px, the width of an outline
 
 
 def boundary_iou(predicted: NDArray[np.bool_], label: NDArray[np.uint8]) -> float | None:
-    """Intersection over union of the pores' outlines, `RIM` px wide and inside (Cheng 2021).
+    """Intersection over union of the pores' inner outlines, `RIM` px wide (Cheng 2021).
 
-    `predicted` (H, W) against `label` (H, W) of 0, 1 and 255 unknown; where a pore is cut by
-    the image's border or by what is unknown there is no outline. None where there is none.
+    `predicted` (H, W) against `label` (H, W) of 0, 1 and 255 unknown; where the image's border
+    or unknown pixels cut a pore, it has no outline. None if neither has an outline.
     """
     known = label != UNKNOWN
     found, true = (_outline(mask, known) for mask in (predicted & known, label == PORE))
@@ -27,17 +27,17 @@ def boundary_iou(predicted: NDArray[np.bool_], label: NDArray[np.uint8]) -> floa
 def object_f1(
     predicted: NDArray[np.bool_], label: NDArray[np.uint8], min_area_px: int = 1
 ) -> float | None:
-    """F1 of the pores one by one: found are those that share more than half with one of the label's.
+    """F1 of single pores: one is found if its IoU with a labelled pore is above 0.5.
 
-    Half of their union, so that no pore is found twice. Specks smaller than `min_area_px` are none, on
-    either side: else those that segment leaves out would be missed. None where there are no pores.
+    So no pore is found twice. Specks smaller than `min_area_px` are dropped from both masks, or
+    those that segment removes would count as missed. None if neither mask has a pore.
     """
     found, true = (
         label_regions(without_specks(mask, min_area_px), connectivity=2)
         for mask in (predicted & (label != UNKNOWN), label == PORE)
     )
     both = (found > 0) & (true > 0)
-    base = int(true.max()) + 1  # a pair is one number: as such it is counted ten times as fast
+    base = int(true.max()) + 1  # pairs as single numbers are counted ten times as fast
     pairs, shared = np.unique(found[both].astype(np.int64) * base + true[both], return_counts=True)
     areas = np.bincount(found.ravel())[pairs // base], np.bincount(true.ravel())[pairs % base]
     union = areas[0] + areas[1] - shared
@@ -45,9 +45,10 @@ def object_f1(
 
 
 def median_diameter(pore: NDArray[np.bool_], min_area_px: int, connectivity: int) -> float | None:
-    """Area-weighted median of the equivalent diameters, px, of pores (H, W), specks left out; None of none.
+    """Area-weighted median equivalent diameter in px of pores (H, W); None without pores.
 
-    As porosity.csv has it of a whole image: half of the pore area is in larger pores.
+    As in porosity.csv, half of the pore area is in larger pores. Specks smaller than
+    `min_area_px` are left out.
     """
     regions = label_regions(without_specks(pore, min_area_px), connectivity=connectivity)
     areas = pd.Series(np.bincount(regions.ravel())[1:])

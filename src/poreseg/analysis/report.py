@@ -1,4 +1,4 @@
-"""Report: one self-contained page that a scientist can look at, keep and send on."""
+"""Report: one self-contained page to read, keep and send on."""
 
 import base64
 import io
@@ -26,12 +26,12 @@ from poreseg.names import by_name
 from poreseg.prediction.segment import BLUE, paint
 from poreseg.tables import read_table
 
-matplotlib.use("svg")  # before pyplot; the page needs no window
+matplotlib.use("svg")  # before pyplot is imported: no display is needed
 matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "poreseg", "font.size": 10,
                         "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
 import matplotlib.pyplot as plt  # noqa: E402
 
-FRAME = (255, 220, 0)  # yellow: around what is no specimen
+FRAME = (255, 220, 0)  # yellow, around what is not specimen
 ORDER = ("test", "validation", "train", "unlabelled")
 ROLE_COLOURS = {"train": "#8a8f98", "validation": "#c77d1e", "test": "#1e64ff"}
 
@@ -61,13 +61,13 @@ def report(
     Parameters
     ----------
     rasters, masks
-        Of all images, in one order; `labels` of those that have one, in any order.
+        Of all images, in the same order; `labels` of those that have one, in any order.
     metrics, scores, curve, calibration, worst, porosity, specimens, sizes, histories, cards, sheet
         What evaluate, errors, measure, train and augment wrote.
     page
-        HTML to write; pictures and figures are inside it.
+        HTML to write, pictures and figures embedded.
     study
-        Where the images came from.
+        Folder of the study, to be shown.
     image_px
         Longest side of the pictures.
     """
@@ -105,7 +105,7 @@ def report(
 
 
 def _record(table: pd.DataFrame, name: str) -> dict[str, Any]:
-    """A row as plain values, undefined ones as None."""
+    """A row as a dict, NaN as None; empty if there is none of this name."""
     if name not in table.index:
         return {}
     row = table.loc[name]
@@ -113,14 +113,14 @@ def _record(table: pd.DataFrame, name: str) -> dict[str, Any]:
 
 
 def _displaced(score: dict[str, Any]) -> Displaced | None:
-    """Where the label would fit, if it is displaced."""
+    """The shift at which a displaced label would fit, else None."""
     if score.get("fits_iou") is None:
         return None
     return Displaced(int(score["fits_rows"]), int(score["fits_cols"]), score["fits_iou"])
 
 
 def _about(raster: Path | str, mask: Path | str) -> dict[str, Any]:
-    """What was found out: frame, pixel size in micrometres and where it is from."""
+    """Frame, pixel size in micrometres and its source, from the tags."""
     with open_raster(raster) as image, open_raster(mask) as found:
         return {"frame": image.tags.get("FRAME"), "pixel_size_um": found.pixel_size_um,
                 "pixel_size_from": found.tags.get("PIXEL_SIZE_FROM")}  # fmt: skip
@@ -129,9 +129,9 @@ def _about(raster: Path | str, mask: Path | str) -> dict[str, Any]:
 def _pictures(
     raster: Path | str, mask: Path | str, label: Path | str | None, side: int
 ) -> list[tuple[str, str]]:
-    """Caption and picture of image, label, prediction and differences.
+    """Captions and pictures: image and prediction and, with a label, label and differences.
 
-    Every nth pixel, so that it fits; what is no specimen has a line around it.
+    Thinned to every nth pixel, to fit `side` px; what is not specimen is outlined.
     """
     with open_raster(raster) as image, open_raster(mask) as found:
         step = -(-max(image.height, image.width) // side)
@@ -158,7 +158,7 @@ def _embedded_array(pixels: NDArray[np.uint8]) -> str:
 
 
 def _embedded(picture: Image.Image, side: int) -> str:
-    """A picture as a data URL."""
+    """A picture, shrunk to `side` px, as a JPEG data URL."""
     picture.thumbnail((side, side))
     buffer = io.BytesIO()
     picture.convert("RGB").save(buffer, "JPEG", quality=82)
@@ -174,7 +174,7 @@ def _percent(value: float | None) -> str:
 
 
 def _svg(draw: Any, *arguments: Any) -> str:
-    """A figure as SVG text to stand in the page."""
+    """A figure as SVG text, to be embedded in the page."""
     figure, axes = plt.subplots(figsize=(5, 3.1), layout="constrained")
     try:
         draw(axes, *arguments)
@@ -189,7 +189,7 @@ def _svg(draw: Any, *arguments: Any) -> str:
 def _learning_curves(axes: Any, histories: Sequence[Path | str]) -> None:
     for number, path in enumerate(histories):
         history = read_table(path)
-        after = Path(path).stem == "all"  # the refit, which nothing judges
+        after = Path(path).stem == "all"  # the refit, which has no validation
         for column, role, name in [("train_iou", "train", "what it learns from, augmented"),
                                    ("validation_iou", "validation", "validation, whole images")]:  # fmt: skip
             label = {0: name}.get(number, "refit" if after and role == "train" else None)
@@ -217,7 +217,7 @@ def _reliability(axes: Any, path: Path | str) -> None:
 
 def _size_curve(axes: Any, path: Path | str) -> None:
     sizes = read_table(path)
-    unit = "um" if len(sizes) and sizes["to_um"].notna().all() else "px"  # one that all images have
+    unit = "um" if len(sizes) and sizes["to_um"].notna().all() else "px"  # um if all have a scale
     for _, part in sizes.groupby("image"):
         axes.plot(part[f"to_{unit}"], part["area_fraction"].cumsum(),
                   color=f"#{BLUE[0]:02x}{BLUE[1]:02x}{BLUE[2]:02x}", alpha=0.35)  # fmt: skip
