@@ -386,7 +386,7 @@ def test_a_single_image_teaches_and_nothing_chooses():
     with pytest.warns(PoresegWarning, match="a is the only specimen to learn from"):
         study = split_study([sample("a"), sample("t", role="test")], "x", **SPLIT)
     assert roles(study) == {"a": ("train", None), "t": ("test", None)}
-    assert study.seen_by("a") == study.seen_by("t") == [0]
+    assert study.folds_for("a") == study.folds_for("t") == [0]
 
 
 @pytest.mark.parametrize("folds", [0, 1, 3])
@@ -422,8 +422,8 @@ def test_more_folds_than_specimens_is_an_error():
 def test_with_folds_each_image_is_predicted_by_the_model_that_has_not_seen_it():
     samples = [sample(n) for n in "abcdef"] + [sample("t", role="test")]
     study = split_study(samples, "x", **SPLIT | {"folds": 3})
-    assert study.seen_by("t") == [0, 1, 2]
-    assert all(study.seen_by(n) == [study[n].fold] for n in "abcdef")
+    assert study.folds_for("t") == [0, 1, 2]
+    assert all(study.folds_for(n) == [study[n].fold] for n in "abcdef")
     leave_one_out = split_study(samples, "x", **SPLIT | {"folds": 0})
     assert leave_one_out.folds == 6
     assert len({leave_one_out[n].fold for n in "abcdef"}) == 6

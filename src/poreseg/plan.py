@@ -109,7 +109,7 @@ class Plan:
         """Folders of the models that predict an image; none trained on it if it validates."""
         if self.refits and self.study[image].role != "validation":
             return [self.at("model/all")]
-        return [self.at(f"model/fold-{fold}") for fold in self.study.seen_by(image)]
+        return [self.at(f"model/fold-{fold}") for fold in self.study.folds_for(image)]
 
     @property
     def specimens_and_roles(self) -> list[tuple[str, str | None]]:

@@ -84,7 +84,7 @@ class Study:
         """The labelled images except test images: all that training may depend on."""
         return [sample.name for sample in self.samples if sample.labels and sample.role != "test"]
 
-    def seen_by(self, name: str) -> list[int]:
+    def folds_for(self, name: str) -> list[int]:
         """Folds whose models predict an image.
 
         With several folds, a training image is predicted by the one model that was not
