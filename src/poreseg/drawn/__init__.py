@@ -1,1 +1,1 @@
-"""Drawn specimens, with labels that are exact by construction: the demo study, and what is learned from."""
+"""Synthetic specimens with labels exact by construction: the demo study, and training data."""

@@ -1,8 +1,8 @@
-"""Specimens of any appearance, each another: what a network can learn about pores before it sees an image.
+"""Synthetic specimens of random appearance, for a network to learn pores before it sees an image.
 
-Everything that a microscope, a camera or a material may change is drawn at random (domain
+Everything that a microscope, a camera or a material may change is random (domain
 randomisation, Tobin et al. 2017); only what makes a pore a pore stays: a hole of some shape
-in a matrix, darker, dyed or brighter than it, among things that are none.
+in a matrix, darker, dyed or brighter than it, among things that are not pores.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ Draw = np.random.Generator
 FORMS: tuple[Callable[[Draw, Shape, float, float], Mask], ...] = (
     fields.patches, fields.ellipses, fields.bubbles, fields.gaps, fields.cracks,
 )  # fmt: skip
-GRAINY, PACKED = 0.7, 0.2  # of the specimens show grains, have their pores between grains
+GRAINY, PACKED = 0.7, 0.2  # share of specimens with grains, with pores between grains
 KINDS = ("dark", "dyed", "bright")
 SHARES, OF_PACKED = (0.66, 0.24, 0.1), (0.45, 0.45, 0.1)  # of kinds; packed grains are often dyed
 LEAST_CONTRAST = 0.15  # of dark pores to the matrix; below it nobody would outline them
@@ -40,7 +40,7 @@ LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5  # of gray levels, that become black
 
 
 def draw_anything(draw: Draw, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """An image (S, S, 3) between its own black and white, and its exact label (S, S)."""
+    """A specimen: contrast-stretched image (S, S, 3) and exact label (S, S), uint8."""
     shape = (side, side)
     fabric = grains(draw, shape, _log_uniform(draw, 10, 80)) if draw.random() < GRAINY else None
     packed = fabric if draw.random() < PACKED / GRAINY else None
@@ -59,7 +59,7 @@ def draw_anything(draw: Draw, side: int) -> tuple[NDArray[np.uint8], NDArray[np.
 
 
 def _pores(draw: Draw, shape: Shape) -> Mask:
-    """One or two kinds of pores, from specks to a third of the picture; seldom none."""
+    """Pores of one or two forms, each about 1 to 30 % of the image; seldom none."""
     pore = np.zeros(shape, bool)
     if draw.random() < 0.04:
         return pore
@@ -70,7 +70,7 @@ def _pores(draw: Draw, shape: Shape) -> Mask:
 
 
 def _matrix(draw: Draw, shape: Shape, fabric: Fabric | None, kind: str) -> tuple[Picture, Colour]:
-    """The solid: grains, a grown texture or layers, gray or coloured; and its mean colour (3)."""
+    """The solid (H, W, 3): grains, layers, texture, gray or coloured; and its base colour (3)."""
     tone = np.full(3, draw.uniform(0.35, 0.9))
     colourful = draw.random() < 0.5
     if colourful:
@@ -100,7 +100,7 @@ def _matrix(draw: Draw, shape: Shape, fabric: Fabric | None, kind: str) -> tuple
 def _other_minerals(
     draw: Draw, image: Picture, tone: Colour, cell: NDArray[np.int32], kind: str
 ) -> Picture:
-    """Some grains of another texture, browner than most and darker, but hardly as dark as dark pores."""
+    """Some grains of another texture, browner, mostly darker, though paler than dark pores if any."""
     number = int(cell.max()) + 1
     other = (draw.random(number) < draw.uniform(0.03, 0.3)).astype(np.float32)
     brown = np.sort(draw.normal(0, 0.12, (number, 3)))[:, ::-1]  # rust and mica lack blue
@@ -112,12 +112,12 @@ def _other_minerals(
 
 
 def _distractors(draw: Draw, image: Picture, tone: Colour, pore: Mask, kind: str) -> Picture:
-    """What is no pore and may be taken for one: inclusions, stains, scratches."""
+    """Adds what may be mistaken for pores: inclusions, stains, scratches."""
     shape = pore.shape
     if kind != "dark" and draw.random() < 0.5:  # opaque grains: black, while pores are not
         found = fields.ellipses(draw, shape, _log_uniform(draw, 0.01, 0.08), _log_uniform(draw, 4, 20))  # fmt: skip
         image = _over(image, tone * draw.uniform(0.05, 0.4), found & ~pore, 0.8)
-    if draw.random() < 0.5:  # inclusions: as a rule not as far from the matrix as the pores are
+    if draw.random() < 0.5:  # inclusions: as a rule closer to the matrix than pores
         form = FORMS[draw.integers(3)]
         found = form(draw, shape, _log_uniform(draw, 0.01, 0.1), _log_uniform(draw, 4, 30)) & ~pore
         colour = tone * _either(draw, draw.uniform(0.55, 0.85), draw.uniform(1.15, 1.7))
@@ -143,7 +143,7 @@ def _fill(draw: Draw, image: Picture, tone: Colour, pore: Mask, kind: str) -> Pi
     else:
         colour = _dye(draw)
     ground = colour + draw.uniform(0, 0.05) * smooth_noise(draw, shape, _log_uniform(draw, 2, 15))[..., None]  # fmt: skip
-    if kind == "dark" and draw.random() < 0.5:  # what lies deep down is seen too, darker
+    if kind == "dark" and draw.random() < 0.5:  # the pore's floor shows too, but darker
         depths = 1 + 0.5 * smooth_noise(draw, shape, _log_uniform(draw, 3, 20))[..., None]
         ground = ground + draw.uniform(0, 0.35) * np.clip(depths, 0, 1.5) * (image - colour)
     if kind == "dark" and draw.random() < 0.25:
@@ -177,7 +177,7 @@ def _dye(draw: Draw) -> Colour:
 
 
 def _beside_the_specimen(draw: Draw, image: Picture, pore: Mask) -> tuple[Picture, Mask]:
-    """A part of the picture shows the bed, the holder or the background: matrix, often dark."""
+    """Covers a part with bed, holder or background, often dark and labelled matrix."""
     rows, cols = (each / max(pore.shape) - 0.5 for each in places(pore.shape))
     turn = draw.uniform(0, 2 * np.pi)
     beyond = rows * np.sin(turn) + cols * np.cos(turn) > draw.uniform(0.05, 0.35)
@@ -211,7 +211,7 @@ def _seen(draw: Draw, image: Picture, kind: str) -> Picture:
 
 
 def _stretched(image: Picture) -> NDArray[np.uint8]:
-    """Between its own black and white, as ingest does with an image."""
+    """An image, stretched between its percentiles as ingest does."""
     low, high = np.percentile(image[::2, ::2], [LOW_PERCENTILE, HIGH_PERCENTILE])
     return (np.clip((image - low) / max(high - low, 1e-3), 0, 1) * 255).astype(np.uint8)
 
@@ -225,7 +225,7 @@ def _stripes(draw: Draw, shape: Shape) -> Field:
 
 
 def _relief(draw: Draw, shape: Shape) -> Field:
-    """How light from the side falls on a rough surface; mean 0, deviation 1."""
+    """Shading (H, W) of a rough surface lit from the side; mean about 0, deviation 1."""
     height = smooth_noise(draw, shape, _log_uniform(draw, 3, 20))
     turn = draw.uniform(0, 2 * np.pi)
     slope = np.gradient(height)
@@ -234,13 +234,13 @@ def _relief(draw: Draw, shape: Shape) -> Field:
 
 
 def _over(image: Picture, above: NDArray[np.floating], area: Mask, sigma: float) -> Picture:
-    """One picture over another within an area whose edges are soft."""
+    """One image over another in an area, its edges blurred by `sigma`."""
     share = soften(area, sigma)[..., None]
     return np.asarray(image * (1 - share) + above * share, np.float32)
 
 
 def _either(draw: Draw, one: float, other: float, chance: float = 0.5) -> float:
-    """One of two numbers; `chance` of the other."""
+    """`other` with probability `chance`, else `one`."""
     return other if draw.random() < chance else one
 
 

@@ -9,13 +9,13 @@ Field = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Shape = tuple[int, int]  # H, W
 Fabric = tuple[NDArray[np.int32], Field]  # see `grains`
-FINE = 4  # bits after the point of what OpenCV draws
+FINE = 4  # fractional bits of OpenCV's coordinates
 EDGE = cv2.BORDER_REPLICATE
 
 
 def smooth_noise(draw: np.random.Generator, shape: Shape, scale: float) -> Field:
-    """Gaussian random field (H, W) of mean 0 and deviation 1; `scale` px is its grain."""
-    step = max(1, int(scale / 3))  # drawn coarse, then enlarged: the same field, much faster
+    """Gaussian random field (H, W), mean 0, deviation 1, blurred with sigma `scale` px."""
+    step = max(1, int(scale / 3))  # coarse, then enlarged: nearly the same, much faster
     coarse = (-(-shape[0] // step) + 4, -(-shape[1] // step) + 4)
     small = blur(draw.standard_normal(coarse, np.float32), scale / step)
     field = cv2.resize(small, None, fx=step, fy=step)[: shape[0], : shape[1]]
@@ -24,18 +24,18 @@ def smooth_noise(draw: np.random.Generator, shape: Shape, scale: float) -> Field
 
 
 def blur(image: NDArray[np.floating], sigma: float) -> Field:
-    """An image (H, W) or (H, W, C) under a Gaussian of `sigma` px, mirrored at its border."""
+    """An image (H, W[, C]), Gaussian-blurred by `sigma` px, border mirrored; C = 1 is dropped."""
     image = image.astype(np.float32, copy=False)
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT))
 
 
 def top_share(field: Field, share: float) -> Mask:
-    """The pixels where a field is highest, a given share of them."""
+    """Mask of the highest values of a field, about `share` of them."""
     return field >= np.quantile(field[::4, ::4], 1 - share)
 
 
 def soften(mask: Mask, sigma: float) -> Field:
-    """A mask's edges as an optic shows them: half way at its border."""
+    """A mask blurred by `sigma` px, as by optics: 0.5 at its border."""
     return blur(mask.astype(np.float32), sigma)
 
 
@@ -46,7 +46,7 @@ def distance_to(mask: Mask) -> Field:
 
 
 def patches(draw: np.random.Generator, shape: Shape, porosity: float, scale: float) -> Mask:
-    """Branching pores: the top of a random field of two grains."""
+    """Branching pores: the highest values of noise at two scales."""
     field = smooth_noise(draw, shape, scale) + 0.35 * smooth_noise(draw, shape, scale / 3)
     return clean(top_share(field, porosity), scale)
 
@@ -79,7 +79,7 @@ def bubbles(draw: np.random.Generator, shape: Shape, porosity: float, scale: flo
 
 
 def gaps(draw: np.random.Generator, shape: Shape, porosity: float, scale: float) -> Mask:
-    """Angular pores between grains: where Voronoi cells meet, wider here, closed there."""
+    """Angular pores between grains: along Voronoi borders, wide or closed in places."""
     edge = grains(draw, shape, 3 * scale)[1]
     field = -edge / scale + 0.8 * smooth_noise(draw, shape, 4 * scale)
     return clean(top_share(field.astype(np.float32), porosity), scale)
@@ -102,7 +102,7 @@ def cracks(draw: np.random.Generator, shape: Shape, porosity: float, scale: floa
 
 
 def packing(draw: np.random.Generator, fabric: Fabric, porosity: float) -> Mask:
-    """Pores between the grains of a fabric: some touch, some stand apart, a few are missing."""
+    """Pores between a fabric's grains, of which some touch, some do not, a few are missing."""
     cell, edge = fabric
     number = int(cell.max()) + 1
     scale = np.sqrt(cell.size / number)
@@ -114,9 +114,9 @@ def packing(draw: np.random.Generator, fabric: Fabric, porosity: float) -> Mask:
 
 
 def grains(draw: np.random.Generator, shape: Shape, scale: float) -> Fabric:
-    """A grain fabric: Voronoi cell (H, W) of each pixel, and how far it is from the next cell, px.
+    """Grain fabric (H, W): Voronoi cell numbers, and twice the distance to a cell's border, px.
 
-    The distance is twice that to the border between the two, as between their seeds.
+    On the line between two seeds that is the difference of the distances to both.
     """
     count = max(8, int(shape[0] * shape[1] / scale**2))
     margin = [length // 10 for length in shape]

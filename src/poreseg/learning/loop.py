@@ -1,4 +1,4 @@
-"""The optimisation loop: a network, crops to learn from, and a judge of what it has learned."""
+"""The optimisation loop: trains a network on crops; a judge scores it on other images."""
 
 import logging
 import math
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast: keys of the `train` section of params.yaml."""
+    """Length and rates of a training: keys of `train` in params.yaml."""
 
     steps: int
     minutes: float
@@ -50,11 +50,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Learned:
-    """What a training did.
+    """The outcome of a training.
 
-    `rows` are the history: step, learning_rate, loss, train_iou (of what is learned from),
-    validation_iou (mean of what the judge said), and what it said of each image. `best` is the best mean, None
-    without a judge. The time is without validations.
+    `rows` are the history: step, learning_rate, loss, train_iou (of the crops), validation_iou
+    (the judge's mean), and its IoU of each image, validation_iou/NAME. `best` is the best mean,
+    None without a judge or a defined IoU. `minutes` exclude validation.
     """
 
     rows: list[Row]
@@ -82,7 +82,7 @@ def fit(
     threads: int,
     tracker: Silent,
 ) -> Learned:
-    """Train a network in place; it ends with the averaged weights that the judge liked best.
+    """Train a network in place; it ends with the averaged weights of the best score.
 
     The network stays on the device, in evaluation mode.
 
@@ -91,19 +91,19 @@ def fit(
     network
         An smp network with its start weights.
     crops
-        `steps * batch` of them, in the order in which they are learned from.
+        `steps * batch` of them, in the order of training.
     judge
-        IoU of images that it does not learn from, whose mean decides; None: the last
+        IoU of each held-out image; the mean selects the weights. None: the last
         weights are kept.
     card
-        The model's; mean and std are how it sees images.
+        The model's; its mean and std normalise the images.
     store
-        Folder for what a killed training resumes from. Its name is a digest of all that
-        this training is made of; the caller removes it when the model is written.
+        Folder of the checkpoint from which a killed training resumes, named by a digest of
+        all inputs of the training; the caller removes it once the model is written.
     name
-        Before the progress bar.
+        Label of the progress bar.
     threads
-        Of the processor, where there is no GPU.
+        Processor threads of torch.
     """
     torch.set_num_threads(threads)
     fabric, precision = _fabric(recipe.precision)
@@ -125,7 +125,7 @@ def fit(
     seen, counts, loss_sum = 0, Counts(), torch.zeros((), device=fabric.device)
     began: float | None = None
     for images, label in bar:
-        if began is None:  # workers that start are no training: the first rates do not hang on them
+        if began is None:  # starting the workers must not count as training time in the schedule
             began = time.monotonic() - at.seconds
         wrapped.train()
         at.seconds = time.monotonic() - began
@@ -167,7 +167,7 @@ def fit(
 
 @dataclass
 class _Progress:
-    """Where a training stands, beside its network and optimiser."""
+    """State of a training besides network, optimiser and average."""
 
     best_weights: dict[str, Tensor]
     step: int = 0
@@ -177,7 +177,7 @@ class _Progress:
     rows: list[Row] = field(default_factory=list)
 
     def share(self, recipe: Recipe) -> float:
-        """How much of the training is over, by steps or by time."""
+        """Completed share of a training: the larger of steps and time."""
         return max((self.step + 0.5) / recipe.steps, self.seconds / (60 * recipe.minutes))
 
     def ended(self, recipe: Recipe) -> bool:
@@ -186,7 +186,7 @@ class _Progress:
         return late or self.step - self.best_step >= recipe.patience
 
     def judged(self, row: Row, network: nn.Module) -> None:
-        """Note a row of the history; keep the weights if they are the best so far."""
+        """Add a history row; keep the weights if they are the best so far or unscored."""
         self.rows.append(row)
         iou = row["validation_iou"]
         if iou is None or self.best is None or iou > self.best:
@@ -198,9 +198,9 @@ def _fabric(precision: str) -> tuple[Fabric, str]:
     device = device_of_choice().type
     chosen = precision_of(device) if precision == "auto" else precision
     if device == "cpu" and chosen == "16-mixed":
-        chosen = "bf16-mixed"  # what Fabric takes there in its place
+        chosen = "bf16-mixed"  # as Fabric does on a processor
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its advice is for programmers
-    alone = LightningEnvironment()  # else the tasks of a Slurm job would be taken for its processes
+    alone = LightningEnvironment()  # else Fabric takes a Slurm job's tasks for its own processes
     fabric = Fabric(accelerator=device, devices=1, precision=chosen, plugins=[alone])  # type: ignore[arg-type]
     fabric.launch()
     return fabric, chosen
@@ -226,14 +226,14 @@ def _resumed(path: Path, parts: Mapping[str, Any]) -> _Progress | None:
     saved = torch.load(path, map_location="cpu", weights_only=True)  # parts know their own device
     groups = zip(saved["optimizer"]["param_groups"], parts["optimizer"].param_groups, strict=True)
     for group, own in groups:
-        group["fused"] = own["fused"]  # what is fast on this device, not on that one
+        group["fused"] = own["fused"]  # the checkpoint may come from another device
     for key, part in parts.items():
         part.load_state_dict(saved[key])
     return _Progress(**saved["progress"])
 
 
 def schedule(progress: float, warmup: float) -> float:
-    """Share of the peak learning rate: up in a line, down in a cosine to 0.
+    """Share of the peak learning rate: linear warm-up, cosine decay to 0.
 
     >>> [round(schedule(p / 10, 0.2), 2) for p in range(11)]
     [0.0, 0.5, 1.0, 0.96, 0.85, 0.69, 0.5, 0.31, 0.15, 0.04, 0.0]

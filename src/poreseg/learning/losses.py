@@ -1,4 +1,4 @@
-"""What training makes small: Dice for the overlap, cross-entropy for every pixel."""
+"""The training loss: Dice for the overlap, cross-entropy for every pixel."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,11 +9,11 @@ SMOOTH_PX = 16.0  # a crop with a pore of a few pixels must not outweigh the oth
 
 
 def dice_and_bce(logits: Tensor, label: Tensor) -> Tensor:
-    """Sum of Dice loss and mean binary cross-entropy, both of the known pixels.
+    """Sum of Dice loss and mean binary cross-entropy, both over known pixels.
 
-    Dice is taken for each crop and then averaged over those that hold pores: taken over
-    the batch, crops full of pores would drown those with few, while the score is a mean
-    over images.
+    Dice is computed per crop and averaged over crops with pores: over the whole batch,
+    crops full of pores would outweigh those with few, whereas the score is a mean over
+    images.
 
     Parameters
     ----------

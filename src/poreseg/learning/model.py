@@ -24,15 +24,15 @@ from poreseg.learning.card import CARD, GRAPH, LOOKS, read_card, read_looks
 from poreseg.learning.moments import MiddleLayers
 
 OPSET = 18  # of ONNX; read by all runtimes since 2023
-EVEN = 0.5  # as likely pore as matrix; no temperature moves it
+EVEN = 0.5  # probability that temperature scaling leaves as it is
 
 
 @dataclass(frozen=True)
 class Model:
     """A network with its card, which holds the normalisation it was trained with.
 
-    `precision` is what it predicts in, as Lightning names it; `seen` are the looks of the
-    images that it has learned from.
+    `precision` is that of its predictions, in Lightning's names; `seen` are the looks of its
+    training images, by name.
     """
 
     network: nn.Module
@@ -69,7 +69,7 @@ class Model:
 
 
 class _FromPixels(nn.Module):
-    """A model from windows (N, H, W, 3) uint8 to probabilities (N, H, W), as one graph; and to moments."""
+    """One graph from windows (N, H, W, 3) uint8 to probabilities (N, H, W) and, if wanted, moments."""
 
     def __init__(self, model: Model, *, moments: bool) -> None:
         super().__init__()
@@ -86,8 +86,8 @@ def export_onnx(model: Model, path: Path | str, *, moments: bool = False) -> Non
     """Write a model as ONNX in fp32, with its preprocessing inside.
 
     Input `windows`: (N, H, W, 3) uint8, RGB between the raster's black and white; H and W
-    are multiples of 32. Output `probabilities`: (N, H, W) float32. With `moments`, which an
-    encoder without batch norm has not, a second one: (N, 2, C) float32, see `Model.moments`.
+    are multiples of 32. Output `probabilities`: (N, H, W) float32. With `moments` (only for
+    encoders with batch norm) a second output: (N, 2, C) float32, see `Model.moments`.
     """
     windows = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     axes = {0: "n", 1: "height", 2: "width"}
@@ -95,7 +95,7 @@ def export_onnx(model: Model, path: Path | str, *, moments: bool = False) -> Non
     network = copy.deepcopy(model.network).cpu().float()
     graph = _FromPixels(Model(network, model.card), moments=moments).eval()
     with whole(path) as temporary, warnings.catch_warnings():
-        # of the older exporter, which takes a second, not half a minute
+        # the older exporter warns, but takes a second, not half a minute
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph, (windows,), str(temporary), dynamo=False, opset_version=OPSET, input_names=["windows"],
@@ -109,12 +109,12 @@ def build_network(encoder: str) -> Any:
 
 
 def start_network(encoder: str, weights: Path | str) -> Any:
-    """A U-Net that starts from weights: those of its encoder, the rest random, or all of them.
+    """A U-Net with start weights, of its encoder only (the rest random) or of all of it.
 
     Raises
     ------
     PoresegError
-        They are of another network.
+        The weights do not fit.
     """
     network, found = build_network(encoder), load_file(weights)
     whole_network = any(key.startswith("decoder.") for key in found)
@@ -129,20 +129,20 @@ def start_network(encoder: str, weights: Path | str) -> Any:
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Images (N, 3, H, W) uint8 as the encoder's weights expect them, channels last."""
+    """Images (N, 3, H, W) uint8 to normalised float32, channels last in memory."""
     centre, spread = (
         torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (mean, std)
     )
-    arranged = images.contiguous(memory_format=torch.channels_last)  # while they are small
+    arranged = images.contiguous(memory_format=torch.channels_last)  # while still uint8
     return torch.div(arranged, 255).sub_(centre).div_(spread)
 
 
 @cache
 def device_of_choice() -> torch.device:
-    """The fastest device of this machine that computes.
+    """The fastest device of this machine that works.
 
-    A GPU may be there, and its driver too old, or torch not made for it (docs/prediction.md): then
-    the processor computes, and it is told.
+    Warns and uses the processor where there is a GPU, but its driver is too old or torch was not
+    built for it (docs/prediction.md).
     """
     if torch.cuda.is_available() or gpus():
         try:
@@ -159,8 +159,8 @@ def device_of_choice() -> torch.device:
 def precision_of(device: torch.device | str) -> str:
     """The fastest safe precision of a device, in Lightning's names.
 
-    On processors with AVX512-BF16 or AMX bf16 trains a U-Net nearly twice as fast as fp32; on
-    others it is emulated and slower (benchmarks/precision.py).
+    With AVX512-BF16 or AMX, bf16 trains a U-Net nearly twice as fast as fp32; on other
+    processors it is emulated and slower (benchmarks/precision.py).
     """
     kind = torch.device(device).type
     if kind == "cuda":
@@ -180,7 +180,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 
 def save_model(folder: Path, model: Model) -> None:
-    """Save as smp does (`smp.from_pretrained` loads it anywhere), our card and a graph beside it."""
+    """Save smp's own format (for `smp.from_pretrained`), our card, any looks and an ONNX graph."""
     folder.mkdir(parents=True, exist_ok=True)
     network = model.network
     network.save_pretrained(
@@ -192,7 +192,7 @@ def save_model(folder: Path, model: Model) -> None:
         save_file(dict(model.seen), folder / LOOKS)
     try:
         export_onnx(model, folder / GRAPH, moments=bool(model.seen))
-    # no encoder of smp's is known to fail; a training is not lost for it
+    # no smp encoder is known to fail, but a training must not be lost to it
     except Exception as error:
         warn(
             f"the network cannot be exported as ONNX ({error}); prediction runs on torch, more slowly"
@@ -205,7 +205,7 @@ def load_model(folder: Path | str, device: torch.device) -> Model:
     Raises
     ------
     PoresegError
-        The folder is no model folder.
+        Not a model folder, or a damaged one.
     """
     card = read_card(folder)
     try:

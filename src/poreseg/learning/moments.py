@@ -1,14 +1,14 @@
-"""Moments: what a network's middle layers make of a picture, in two figures a channel."""
+"""Moments: mean and mean square of each channel in a network's middle layers."""
 
 import torch
 from torch import Tensor, nn
 
 
 class MiddleLayers:
-    """Listens to what comes into the second quarter of the batch norms of an smp network's encoder.
+    """Records the inputs of the second quarter of batch norms in an smp network's encoder.
 
-    Before them a picture is colours and edges, which are much the same in many materials;
-    behind them it is what they mean. `there` says whether the encoder has any.
+    Earlier layers hold colours and edges, which are much the same in many materials; later
+    ones hold what they mean. `there`: the encoder has batch norms.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -24,12 +24,12 @@ class MiddleLayers:
         self._heard.append(torch.stack([values.mean((2, 3)), (values**2).mean((2, 3))], dim=1))
 
     def moments(self) -> Tensor:
-        """Mean and mean square (N, 2, C) of each channel over the pictures that were last seen."""
+        """Mean and mean square (N, 2, C) of the channels, per image of the last forward pass."""
         found = torch.cat(self._heard, dim=2)
         self._heard.clear()
         return found
 
     def forget(self) -> None:
-        """Listen no more."""
+        """Remove the hooks."""
         for hook in self._hooks:
             hook.remove()

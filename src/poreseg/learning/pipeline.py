@@ -19,7 +19,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network fo
 import albumentations as A
 import cv2
 
-BENT = 4  # px around a crop that are bent with it; inside it a pixel moves by 2 px, near its edge by more
+BENT = 4  # px around a crop, bent with it; pixels move by 2 px inside it, by more near its edge
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Pipeline:
         self, image: NDArray[np.uint8], label: NDArray[np.uint8], seed: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Augment an image (S, S, 3) and its label (S, S); the same seed, the same result."""
-        # Compose would give all parts this one seed: what is likely would always come with what is seldom
+        # with one seed for all parts, as Compose has it, rare changes would always come with likely ones
         parts = self.transform.transforms
         for part, own in zip(
             parts, np.random.SeedSequence(seed).generate_state(len(parts)), strict=True
@@ -60,8 +60,8 @@ def write_pipeline(
 ) -> None:
     """Write the pipeline of the `augment` section of params.yaml as JSON.
 
-    The file says how large a square it takes: large enough that a crop at the smallest
-    scale is still filled with image.
+    The file gives the side of its input square: enough to fill a crop with image at the
+    smallest scale, but for turned corners (mirrored).
     """
     settings: dict[str, Any] = {
         "crop": crop, "scale": list(scale), "elastic": elastic, "brightness": brightness,

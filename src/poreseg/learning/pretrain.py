@@ -1,4 +1,4 @@
-"""Pretrain: a U-Net learns from drawn specimens what pores are, before it sees an image."""
+"""Pretrain: a U-Net learns about pores from synthetic specimens, before it sees an image."""
 
 import math
 import shutil
@@ -21,9 +21,9 @@ from poreseg.metrics import Counts, count
 from poreseg.tables import write_table
 from poreseg.tracking import Silent
 
-SIDE = 256  # px, of a drawn specimen
-JUDGED = APART  # specimens, by which its progress is seen; all that come before one comes again
-MADE_OF = (  # of all that it imports, what a model hangs on
+SIDE = 256  # px, of a specimen
+JUDGED = APART  # specimens to validate on: all up to the first repetition
+MADE_OF = (  # modules that determine the model
     "classes.py", "drawn/anything.py", "drawn/fields.py", "learning/card.py", "learning/dataset.py", "learning/loop.py",
     "learning/losses.py", "learning/model.py", "learning/moments.py", "learning/pretrain.py", "learning/speed.py",
     "metrics.py",
@@ -43,10 +43,10 @@ def pretrain(
     workers: int,
     seed: int,
 ) -> None:
-    """Write the model folder of a U-Net that has learned from drawn specimens alone.
+    """Write the model folder of a U-Net trained only on synthetic specimens.
 
-    It depends on no study: what was once learned is kept in the cache, by a digest of
-    all it depends on, and taken from there.
+    The model depends on no study: it is kept in the cache, under a digest of all that it
+    depends on, and copied from there.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A model's probabilities for rasters of any size: windows are read, computed and stitched at once."""
+"""Probabilities of rasters of any size: windows are read, computed and stitched concurrently."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -21,7 +21,7 @@ AUTO_TTA_PX = 4_000_000  # up to which eight views are worth their time
 
 
 class Predictor(Protocol):
-    """A model, whatever computes it."""
+    """A model on any backend."""
 
     @property
     def card(self) -> dict[str, Any]:
@@ -29,7 +29,7 @@ class Predictor(Protocol):
 
     @property
     def seen(self) -> Mapping[str, NDArray[np.float32]]:
-        """Looks, by image, of what it has learned from, see `poreseg.learning.looks`."""
+        """Looks of its training images, by name, see `poreseg.learning.looks`."""
 
     def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pore probabilities (N, H, W) of windows (N, H, W, 3); H and W are multiples of 32."""
@@ -61,7 +61,7 @@ def predict_strips(
     inverse: bool = False,
     progress: "tqdm[Any] | None" = None,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Stitched pore probabilities of a raster, row by row; the mean over models and views.
+    """Stitched pore probabilities of a raster, in strips; the mean over models and views.
 
     Memory holds a row of windows, whatever the raster's height. Windows without specimen
     are not computed.
@@ -69,13 +69,13 @@ def predict_strips(
     Parameters
     ----------
     models
-        Of which the mean is taken.
+        To be averaged.
     path
         Canonical raster.
     window, overlap
-        Side of a window, and what neighbours share, in px.
+        Largest side of a window, and least overlap of neighbours, in px.
     batch
-        Windows that are computed at a time.
+        Windows computed at a time.
     tta
         "none", "d4" (eight turns and flips), or "auto": d4 up to `AUTO_TTA_PX`.
     spread
@@ -125,7 +125,7 @@ def predict_raster(
 def _read(
     raster: Raster, size: int, overlap: int, corners: Sequence[Corner], inverse: bool
 ) -> Iterator[tuple[Window, Corner, NDArray[np.uint8]]]:
-    """Windows that show specimen, with pixels (H, W, 3) turned so that their corner comes first.
+    """Windows with specimen, pixels (H, W, 3) flipped so that their corner comes first.
 
     What lies beyond the raster's border is mirrored.
     """
@@ -149,7 +149,7 @@ def _turned(array: NDArray[Any], corner: Corner, axes: tuple[int, int] = (-2, -1
 def _members(
     models: Sequence[Predictor], pixels: NDArray[np.uint8], transposed: bool
 ) -> NDArray[np.float32]:
-    """Probabilities (M, N, H, W) by each model, of windows (N, H, W, 3) as they are and transposed."""
+    """Probabilities (M, N, H, W) of windows (N, H, W, 3) by each model, and of them transposed."""
     found = [model.probabilities(pixels) for model in models]
     if transposed:
         other = np.ascontiguousarray(pixels.swapaxes(1, 2))

@@ -1,6 +1,6 @@
-"""What processors compute slowly when a network learns, computed another way.
+"""Faster training on a processor: slow operations, computed another way.
 
-Nothing here changes what a network computes, beyond rounding. What it is worth:
+Nothing here changes what a network computes, beyond rounding. Gains:
 benchmarks/precision.py and benchmarks/training.py.
 """
 
@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Sides = tuple[int, int]  # px, of rows and of columns
-PART = 3  # px, the largest depthwise kernel that oneDNN learns fast in bf16
+PART = 3  # px, largest depthwise kernel with a fast bf16 gradient in oneDNN
 
 
 def speed_up(network: nn.Module, device: torch.device, precision: str) -> None:
-    """Change, in place, how a network computes in training, and nothing of what it computes."""
+    """Change, in place, how a network trains on a processor, but not what it computes."""
     if device.type != "cpu":
         return
     for part in network.modules():
         if type(part) is UnetDecoderBlock and _is_plain(part):
             _mix_in(_Doubling, part)
         elif isinstance(part, nn.ReLU6):
-            part.inplace = False  # in place it first copies what its gradient needs
+            part.inplace = False  # in place, it first copies its input for the gradient
         elif precision == "bf16-mixed" and isinstance(part, nn.Conv2d) and _is_depthwise(part):
             _mix_in(_Depthwise, part)
 
@@ -37,7 +37,7 @@ def _mix_in(way: type, part: nn.Module) -> None:
 
 
 def _is_depthwise(part: nn.Conv2d) -> bool:
-    """Whether it is one without bias, gaps or a padding other than zeros, and computes no more."""
+    """Whether it is depthwise, unbiased, dense, zero-padded, from `PART` px on, of a known type."""
     known = type(part) in (nn.Conv2d, Conv2dSame) and part.bias is None
     zeros = part.padding_mode == "zeros" and not isinstance(part.padding, str)
     dense = part.dilation == (1, 1) and min(part.kernel_size) >= PART
@@ -50,7 +50,7 @@ def _is_plain(block: UnetDecoderBlock) -> bool:
 
 
 class _Depthwise:
-    """A depthwise convolution."""
+    """Trains a depthwise convolution in bf16."""
 
     def forward(self, images: Tensor) -> Tensor:
         if not self.training:  # type: ignore[attr-defined]
@@ -64,10 +64,10 @@ class _Depthwise:
 
 
 class _DepthwiseInBf16(torch.autograd.Function):
-    """A depthwise convolution in bf16 whose gradients take oneDNN's fast ways.
+    """A depthwise convolution in bf16, whose gradients use oneDNN's fast kernels.
 
-    In bf16 it has none for that of strided images, nor for that of kernels above 3 px, and is up
-    to twenty times slower than in fp32. So the former are computed in fp32, the latter by parts.
+    In bf16, those of strided images and of weights above 3 px have none, and are up to twenty
+    times slower than in fp32. So the former are computed in fp32, the latter in parts.
     """
 
     @staticmethod
@@ -82,7 +82,7 @@ class _DepthwiseInBf16(torch.autograd.Function):
         of_images = of_weight = None
         if ctx.needs_input_grad[0]:
             dtype = torch.float32 if max(stride) > 1 else images.dtype
-            shape = torch.empty_like(images, dtype=dtype)  # no more is asked of them
+            shape = torch.empty_like(images, dtype=dtype)  # only shape is used
             found, _ = _backward(gradient.to(dtype), shape, weight.to(dtype), stride, padding, [True, False])  # fmt: skip
             of_images = found.to(images.dtype)
         if ctx.needs_input_grad[1]:
@@ -93,7 +93,7 @@ class _DepthwiseInBf16(torch.autograd.Function):
 def _of_weight(
     gradient: Tensor, images: Tensor, weight: Tensor, stride: Sides, padding: Sides
 ) -> Tensor:
-    """The gradient of a kernel, each part of which sees images that are moved as far as it is."""
+    """The gradient of a kernel, in parts, each from images shifted by the part's offset."""
     part = weight.new_empty(len(weight), 1, PART, PART, dtype=images.dtype)
     if weight.shape == part.shape:
         return _backward(gradient, images, part, stride, padding, [False, True])[1].to(weight.dtype)
@@ -129,10 +129,10 @@ def _backward(
 
 
 class _Doubling:
-    """A block of smp's U-Net decoder; it doubles what is below, and joins what comes from beside.
+    """A block of smp's U-Net decoder: doubles the layer below and joins the skip connection.
 
-    Doubling and then convolving 3 x 3 pixels is one transposed convolution: of the nine no more than
-    four differ. So what is below takes four ninths of the work, and nothing doubled or joined is written.
+    Doubling and a 3 x 3 convolution are one transposed convolution: of the nine pixels at most
+    four differ. So the layer below takes four ninths of the work; nothing doubled or joined is stored.
     """
 
     def forward(
@@ -143,7 +143,7 @@ class _Doubling:
         block: UnetDecoderBlock = self
         convolve, *rest = block.conv1
         of_below, of_beside = convolve.weight.tensor_split([below.shape[1]], 1)
-        # each weight goes to the two rows and the two columns that a doubled pixel has
+        # each weight applies to both rows and both columns of a doubled pixel
         spread = F.pad(of_below.flip(2, 3), (1, 1, 1, 1))
         spread = F.avg_pool2d(spread, kernel_size=2, stride=1, divisor_override=1).transpose(0, 1)
         found = F.conv_transpose2d(below, spread, convolve.bias, stride=2, padding=1)

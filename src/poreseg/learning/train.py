@@ -1,4 +1,4 @@
-"""Train: a U-Net from a few labelled images, chosen by its IoU on images it has not seen."""
+"""Train: a U-Net on a few labelled images; the best IoU on held-out ones selects it."""
 
 import shutil
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def train(
     seed: int,
     **recipe: Any,
 ) -> None:
-    """Train the model of one fold, or, once one is chosen, on all images for training.
+    """Train the model of one fold, or the final one on all training images.
 
     Parameters
     ----------
@@ -67,19 +67,19 @@ def train(
     history
         CSV to write, see `Learned`.
     fold
-        Whose images are held out. None: nothing is, and `start` lies in the folder of a
-        model that was chosen: its threshold and its calibration hold for this one too.
+        Whose images are held out. None: no images are, and `start` lies in the folder of the
+        chosen model, whose threshold and temperature are taken over.
     checkpoints
-        Folder for what a killed training resumes from.
+        Folder of checkpoints, from which a killed training resumes.
     threads
-        Of the processor, where there is no GPU.
+        Processor threads of torch.
 
     The other parameters are the `train` section of params.yaml.
 
     Raises
     ------
     PoresegError
-        `start` is a model with another encoder, or no pixel of the training images is labelled.
+        `start` has another encoder, mean or std, or no pixel of the training images is labelled.
     """
     tracker.claim(model)
     pace = Recipe(**recipe)
@@ -146,13 +146,13 @@ def train(
 
 
 def _stretch(raster: Path) -> dict[str, float]:
-    """Percentiles by which an image was stretched, and new ones are to be."""
+    """Percentiles that images are stretched by, new ones as well."""
     with open_raster(raster) as source:
         return {key: float(source.tags[key.upper()]) for key in ("low_percentile", "high_percentile")}  # fmt: skip
 
 
 def _track(tracker: Silent, card: dict[str, Any], learned: Learned, model: Path | str) -> None:
-    """Tell the tracker what came out, and give it the model."""
+    """Log the results and the model with the tracker."""
     tracker.params({"precision_used": learned.precision, "device": learned.device})
     tracker.tags({key: card[key] for key in ("git_commit", "data_hash", "params_hash")})
     tracker.tags({"encoder": card["encoder"]["name"], "encoder_weights": card["encoder"]["source"]})
@@ -162,7 +162,7 @@ def _track(tracker: Silent, card: dict[str, Any], learned: Learned, model: Path 
 
 
 def _check_start(start: Path | str, encoder_card: Path | str) -> None:
-    """A model that training starts from has the encoder that is asked for, and sees images alike."""
+    """Raise if `start` is of a model whose encoder name, mean or std differs from the card's."""
     if not Path(start).with_name(CARD).is_file():
         return
     had, wanted = read_card(Path(start).parent)["encoder"], read_json(encoder_card)

@@ -1,4 +1,4 @@
-"""What computes a model: torch on a GPU, OpenVINO on a processor."""
+"""Backends: torch on a GPU or without a graph, OpenVINO on a processor."""
 
 import sys
 from functools import lru_cache
@@ -13,16 +13,16 @@ from poreseg.errors import PoresegError
 from poreseg.learning.card import GRAPH, read_card, read_looks
 from poreseg.learning.sliding import Predictor
 
-# else its import tells its makers over the network, by a process that a thread of it forks
+# else its import sends telemetry over the network, from a process forked in a thread
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402
 
 
 class Graph:
-    """A model folder's graph on the processor.
+    """A model folder's ONNX graph on the processor.
 
-    OpenVINO computes in bf16 where the processor can, and 1.6 to 2 times as many pixels a
-    second as torch does (benchmarks/prediction.py); it loads in half a second.
+    OpenVINO uses bf16 where the processor has it, computes 1.6 to 2 times as many pixels
+    per second as torch (benchmarks/prediction.py), and loads in half a second.
     """
 
     def __init__(self, folder: Path | str, threads: int) -> None:
@@ -34,7 +34,7 @@ class Graph:
             raise PoresegError(
                 f"{folder}: {GRAPH} cannot be read ({error}); train it again"
             ) from None
-        # windows as they are, transposed, those of the look, and of polarity
+        # windows, transposed windows, those of looks, and of polarity
         self._for = lru_cache(maxsize=4)(self._compiled)
 
     def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -43,12 +43,12 @@ class Graph:
         return found.copy()  # the next call writes over it
 
     def moments(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """As `Model.moments`; in fp32, for they are subtracted."""
+        """As `Model.moments`; fp32, as variance is a difference."""
         found: NDArray[np.float32] = self._for("moments", windows.shape, "f32")(windows)[0]
         return found.copy()
 
     def _compiled(self, output: str, shape: tuple[int, ...], precision: str | None = None) -> Any:
-        """What leads to an output, for windows of one shape: a tenth faster than for any, made in 0.3 s."""
+        """The graph of one output, compiled for one window shape in 0.3 s: a tenth faster than for any."""
         graph = self._graph.clone()
         graph = openvino.Model([graph.output(output)], graph.get_parameters())
         graph.reshape(list(shape))
@@ -58,16 +58,16 @@ class Graph:
 
 
 def load(folder: Path | str, threads: int) -> Predictor:
-    """A model folder, ready to predict on what this machine has; `threads` of its processor.
+    """A model folder, loaded on this machine's best device; `threads` are the processor's.
 
     Raises
     ------
     PoresegError
-        The folder is no model folder.
+        Not a model folder, or a damaged one.
     """
     has_graph = (Path(folder) / GRAPH).is_file()
     if gpus() or has_apple_gpu() or not has_graph:
-        import torch  # takes seconds, and only a GPU needs it
+        import torch  # takes seconds; OpenVINO does without
 
         from poreseg.learning.model import device_of_choice, load_model
 

@@ -1,8 +1,8 @@
-"""Likeness: whether an image, or its inverse, is like those that a model has learned from.
+"""Likeness: whether an image, or its inverse, is like those that a model was trained on.
 
-One instrument draws pores dark, another bright; a network that has learned dark pores finds
-no bright ones. It need not learn both: its middle layers show whether an image looks like one
-that it has learned from, or whether its inverse does, or neither.
+One instrument shows pores dark, another bright; a network trained on dark pores finds
+no bright ones. It need not learn both: its middle layers show whether an image, or its
+inverse, or neither, looks like a training image.
 """
 
 from collections.abc import Sequence
@@ -19,31 +19,31 @@ from poreseg.learning.sliding import Predictor
 # are below FAMILIAR, with few exceptions, and their inverses mostly twice as unlike; images of other
 # materials are above it, and so are their inverses.
 FAMILIAR, NEARER = 0.0075, 0.8
-FLOOR = 1e-4  # of a mean variance: a channel that is silent in both says nothing
+FLOOR = 1e-4  # of the mean variance, so that channels silent in both looks do not differ
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """How unlike a raster is to the nearest image that models have learned from, and its inverse."""
+    """Unlikeness of a raster, and of its inverse, to the nearest training image of models."""
 
     as_it_is: float
     inverse: float
 
     @property
     def inverted(self) -> bool:
-        """Whether its inverse is familiar, and decidedly more so than it is itself."""
+        """Whether the inverse is familiar, and clearly more so than the raster."""
         return self.inverse <= FAMILIAR and self.inverse < NEARER * self.as_it_is
 
     def strange(self, *, inverse: bool) -> bool:
-        """Whether it looks like no image that the models know, seen in this way."""
+        """Whether the raster (or its inverse) is unlike all training images."""
         return (self.inverse if inverse else self.as_it_is) > FAMILIAR
 
 
 def likeness(models: Sequence[Predictor], path: Path | str) -> Likeness | None:
-    """Compare a raster with what models have learned from; the mean over models.
+    """Unlikeness to each model's nearest training image; the mean over models.
 
-    Of each model the nearest image counts, so that a study may hold both polarities. None
-    where nothing is known of the models' images, or the raster shows no specimen.
+    The nearest counts, as a study may hold both polarities. None where no model has
+    looks, or the raster shows no specimen.
     """
     found = []
     with open_raster(path) as raster:
@@ -55,7 +55,7 @@ def likeness(models: Sequence[Predictor], path: Path | str) -> Likeness | None:
 
 
 def unlike(one: Look, other: Look) -> float:
-    """How little two looks have in common: 0 is nothing but the same, 1 is nothing in common.
+    """Unlikeness of two looks (2, C): 0 for equal ones, 1 for nothing in common.
 
     Median over the channels of the squared Hellinger distance of normal distributions. The
     median, because a few channels differ between any two images.

@@ -1,4 +1,4 @@
-"""Polarity: whether models see a raster as it is or its inverse, and whether they know its like."""
+"""Polarity: whether models see a raster or its inverse, and whether it is like training images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from poreseg.learning.sliding import Predictor
 from poreseg.prediction.likeness import likeness
 from poreseg.prediction.refine import PIXELS, filtered, learn
 
-CLEARER = 0.1  # IoU by which the inverse is to be better (docs/accuracy.md)
+CLEARER = 0.1  # IoU by which the inverse must be better (docs/accuracy.md)
 CLEAR = 0.6  # IoU from which pores are clear enough as they are
-LEAST = 0.005  # of the pixels that are found: fewer say nothing about the rest
-COLOURED = 8  # levels between channels that are a colour, not the noise of a camera
-MARKS = 0.01  # of the pixels that may have one, in a gray image
+LEAST = 0.005  # share of pixels found as pores; fewer say nothing about the rest
+COLOURED = 8  # levels between channels: more is a colour, not camera noise
+MARKS = 0.01  # share of coloured pixels that a gray image may have
 
 
 @dataclass(frozen=True)
 class Seen:
-    """How models see a raster: as it is or its inverse; and whether it is strange to them so.
+    """How models see a raster: as it is or its inverse; and whether that is strange to them.
 
-    `why` says what speaks for the inverse where nobody has asked for it.
+    `why` is the reason where "auto" chose the inverse.
     """
 
     inverse: bool
@@ -36,9 +36,9 @@ class Seen:
 def how_seen(models: Sequence[Predictor], path: Path | str, polarity: str) -> Seen:
     """How models are to see a raster, by `predict.polarity` of params.yaml.
 
-    "keep" and "invert" say it. "auto" asks whether its inverse looks like an image that they have
-    learned from, and decidedly more so than it does itself; where this is not so and it is
-    strange as it is, whether pores are clearer in the inverse.
+    "keep" and "invert" decide. "auto" takes the inverse if it looks like a training image, and
+    clearly more so than the raster; or else, if the raster is strange as it is, where pores
+    are clearer in the inverse. Without looks, it keeps the raster.
     """
     found, why = likeness(models, path), None
     if found is None:
@@ -53,13 +53,13 @@ def how_seen(models: Sequence[Predictor], path: Path | str, polarity: str) -> Se
 
 
 def clearer_inverted(models: Sequence[Predictor], path: Path | str) -> bool:
-    """Whether what models find in the inverse of a gray raster is decidedly more like pores.
+    """Whether what models find in the inverse of a gray raster is clearly more like pores.
 
-    Pores that are seen the right way have a shade of their own, so that a model of shades finds
-    the same ones; seen the wrong way they are bits of this and that. A raster with colours stays
-    as it is: the complement of a dye is a dye as well. So does one in which hardly anything is
-    found: it may have no pores. And one whose pores are clear as they are: in some images bright
-    grains are as clear as dark pores.
+    Pores in the right polarity have shades of their own, so that a model of shades finds the
+    same ones; in the wrong one they are a mixture. False for a raster with colours: the
+    complement of a dye is a dye as well; for one in which hardly anything is found: it may
+    have no pores; and for one whose pores are clear as they are: in some images bright grains
+    are as clear as dark pores.
     """
     random = np.random.default_rng(0)
     with open_raster(path) as raster:
@@ -92,7 +92,7 @@ def _coloured(pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np
 def _found(
     models: Sequence[Predictor], pictures: list[NDArray[np.uint8]], chosen: list[NDArray[np.bool_]]
 ) -> NDArray[np.float32]:
-    """Probabilities (P,) of pixels that are chosen (H, W) of pictures (H, W, 3), the mean over models."""
+    """Probabilities (P,), mean over models, of the `chosen` (H, W) pixels of images (H, W, 3)."""
     found = []
     for pixels, here in zip(pictures, chosen, strict=True):
         windows, (height, width) = padded(pixels)[None], pixels.shape[:2]

@@ -13,9 +13,9 @@ from poreseg.images.raster import Raster
 def whole_pores(mask: Raster, connectivity: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Parts of a mask, from top to bottom, each with the pores that end in it and no others.
 
-    Each pore is in one part, with its neighbours. Pores that go on below wait for the next
-    strips, so that memory holds a few strips and the tallest pore's rows: a mask whose
-    pores are all one is held as a whole.
+    Each pore is in one part, with the pixels around it. Pores that go on below wait for the
+    next strips, so that memory holds a few strips and the tallest pore's rows: a mask that is
+    all one pore is held whole.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def whole_pores(mask: Raster, connectivity: int) -> Iterator[tuple[int, NDArray[
         fresh.append(mask.band(strip))
         ends = strip.row + strip.height == mask.height
         if sum(map(len, fresh)) < len(held) and not ends:
-            continue  # a tall pore is looked at a few times, not once for each strip
+            continue  # a tall pore is labelled a few times, not once per strip
         values, fresh = np.concatenate([held, *fresh]), []
         regions = label_regions(values == PORE, connectivity=connectivity)
         goes_on = np.zeros(regions.max() + 1, bool)

@@ -62,15 +62,15 @@ def predict_with(
     polarity: str,
     refine: str,
 ) -> None:
-    """Write the pore probabilities of a raster by models that are loaded.
+    """Write the pore probabilities of a raster, by loaded models.
 
     `out` is a GeoTIFF of float32 in 0..1 on the raster's grid, NaN where there is no
     specimen; with `spread`, a second band is the standard deviation over models and views.
-    Its tags carry the image's digest, the models' lineage and threshold (the usual one where the raster is strange
-    to them, since theirs was fitted to other materials), and whether they saw the raster as it is
-    or inverted (POLARITY: `polarity` is "keep", "invert" or "auto"), and whether it looks like
-    no image of training (STRANGE), see `how_seen`; and how far its own colours had their say
-    (REFINED, 0 to 1), see `poreseg.prediction.refine`.
+    Its tags: the source's digest (SOURCE_SHA256); the models' lineage and mean THRESHOLD (the
+    usual one for a strange raster, as theirs were fitted to other materials); POLARITY, "as it
+    is" or "inverted" (`polarity` is "keep", "invert" or "auto"), and STRANGE, whether it is unlike
+    all training images, see `how_seen`; and REFINED, the weight of its own colours (0 to 1), see
+    `poreseg.prediction.refine`.
     """
     name, seen = Path(raster).stem, how_seen(models, raster, polarity)
     if seen.why:
@@ -102,13 +102,13 @@ def predict_with(
 
 
 def _second(raster: Path | str, found: Path, threshold: float, between: Bounds) -> Second:
-    """What a raster's own colours say of what a network has found."""
+    """The second model of a raster, fitted to a network's probabilities."""
     with open_raster(raster) as image, open_raster(found) as network:
         return learn_from(image, network.band, threshold, between)
 
 
 def _refined(raster: Path | str, found: Path, second: Second, bands: int) -> Parts:
-    """What a network has found, and the raster's own colours."""
+    """Windows of probabilities, refined by the raster's colours."""
     with open_raster(raster) as image, open_raster(found) as network:
         for window in grid(image.height, image.width, WINDOW):
             values = np.stack([network.band(window, band) for band in range(1, bands + 1)])

@@ -1,12 +1,12 @@
-"""Refine: a network finds the pores of an image, its own colours say where they end.
+"""Refine: a network finds the pores of an image, whose own colours define their borders.
 
-A network that has learned from a few images finds the pores of a new one, and is unsure of all
-that looks a little different there. So a second model, with hardly more parameters than the image has
-colours, learns from the network's probabilities what pore and matrix look like in this very
-image. It cannot learn single mistakes, for it has no room for them. Where pores are a matter of
-colour and shade the two agree, and the second draws the border; where they are a matter of
-form they do not, and the network keeps its word. It is believed more where it knows the material,
-for it has learned there what has the colours of pores and is none.
+A network trained on a few images finds the pores of a new one, but is unsure of all that looks
+a little different there. So a second model, a logistic regression of about a dozen parameters,
+learns from the network's probabilities what pore and matrix look like in this image. It has
+too few parameters to learn single mistakes. Where pores differ in colour and shade the two
+agree, and the second defines the border; where they differ in form the two disagree, and the
+network prevails. The network is trusted more in materials that it knows, where it has learned
+what has the colours of pores but is not one.
 """
 
 from collections.abc import Callable
@@ -21,20 +21,20 @@ from poreseg.images.raster import Raster
 from poreseg.images.windows import Window, grid
 
 Probabilities = Callable[[Window], NDArray[np.float32]]  # (H, W) of a window, NaN: no specimen
-COLOURS = (0.7, 1.5, 3.0)  # px, over which the colour of a pixel is taken
-SURROUNDINGS = (15.0, 30.0)  # px, over which mean and deviation of the gray level are
-MARGIN = 90  # px, to where the widest of them sees
-WINDOW = 1024  # px, whose features are in memory at once
-PIXELS = 20_000  # of an image to learn from: a dozen parameters need no more
-PLACE, PLACES = 512, 16  # px, windows in which these lie, and how many of an image at most
-Bounds = tuple[float, float]  # IoU of both up to which the second counts nothing, from which all
-STRANGE: Bounds = (0.5, 0.8)  # of an image whose like the network has never seen
-KNOWN: Bounds = (0.8, 0.9)  # of others: what looks like pores and is none the network has learned
+COLOURS = (0.7, 1.5, 3.0)  # px, sigmas for a pixel's colours
+SURROUNDINGS = (15.0, 30.0)  # px, sigmas for mean and deviation of the gray level
+MARGIN = 90  # px, three times the largest sigma
+WINDOW = 1024  # px, side of the windows whose features are in memory
+PIXELS = 20_000  # per image to learn from: a dozen parameters need no more
+PLACE, PLACES = 512, 16  # px, side of the windows they are sampled in; at most so many
+Bounds = tuple[float, float]  # IoU of both up to which the second has no weight, from which full
+STRANGE: Bounds = (0.5, 0.8)  # for an image unlike all training images
+KNOWN: Bounds = (0.8, 0.9)  # for others: there the network tells look-alikes from pores
 
 
 @dataclass(frozen=True)
 class Second:
-    """The second model of an image, and its share: 0 where it has no say, 1 where it has all."""
+    """The second model of an image, and its weight, from 0 (unused) to 1 (alone)."""
 
     model: Any
     share: float
@@ -52,9 +52,9 @@ class Second:
 
 
 def bounds(choice: str, *, strange: bool) -> Bounds | None:
-    """How far colours and network are to agree, by `predict.refine` of params.yaml; None: it is not asked.
+    """The bounds by `predict.refine` of params.yaml; None where no second model is used.
 
-    "always" takes every raster for a strange one.
+    "always" treats every raster as strange.
     """
     if choice == "never":
         return None
@@ -62,7 +62,7 @@ def bounds(choice: str, *, strange: bool) -> Bounds | None:
 
 
 def learn_from(image: Raster, found: Probabilities, threshold: float, between: Bounds) -> Second:
-    """Learn the looks of pores in an image from a network's probabilities of it.
+    """Fit the second model of an image to the network's probabilities of it.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def learn_from(image: Raster, found: Probabilities, threshold: float, between: B
     found
         Reads the probabilities.
     threshold
-        From which they are pores; the two are compared there.
+        Of pores, for comparing the models.
     between
         See `bounds`.
     """
@@ -91,16 +91,16 @@ def learn_from(image: Raster, found: Probabilities, threshold: float, between: B
     model, agreement = learn(np.concatenate(looks), np.concatenate(soft), threshold)
     different, alike = between
     say = np.clip((agreement - different) / (alike - different), 0, 1)
-    return Second(model, round(float(say), 2))  # less than a hundredth is none
+    return Second(model, round(float(say), 2))  # a negligible share becomes 0
 
 
 def learn(
     seen: NDArray[np.float32], pore: NDArray[np.float32], threshold: float
 ) -> tuple[Any, float]:
-    """A model of the probabilities `pore` (P,) of pixels by what is `seen` of them (P, F).
+    """A model of probabilities `pore` (P,) from features `seen` (P, F), and its agreement.
 
-    And how far it agrees with them: the IoU of what both call pores from a threshold on. No
-    model, and 0, where there are none.
+    That is the IoU of its pores and theirs at a threshold. (None, 0) where no probability
+    reaches it.
     """
     from sklearn.linear_model import LogisticRegression  # takes a second
     from sklearn.pipeline import make_pipeline
@@ -109,7 +109,7 @@ def learn(
     if not (pore >= threshold).any():
         return None, 0.0
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
-    twice = np.concatenate([seen, seen])  # once as pore, once as matrix, as likely as it is
+    twice = np.concatenate([seen, seen])  # as pore and as matrix, weighted by probability
     classes = np.repeat([True, False], len(pore))
     model.fit(twice, classes, logisticregression__sample_weight=np.concatenate([pore, 1 - pore]))
     own = model.predict_proba(seen)[:, 1] >= threshold
@@ -123,7 +123,7 @@ def features(image: Raster, window: Window) -> NDArray[np.float32]:
 
 
 def filtered(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Colours at some scales, and mean and deviation of the gray level around, (H, W, F), of (H, W, 3)."""
+    """Features (H, W, F) of pixels (H, W, 3): colours, and mean and deviation of gray, at some scales."""
     colours = np.divide(pixels, 255, dtype=np.float32)
     gray = colours.mean(axis=-1)
     found = [_blurred(colours, sigma) for sigma in COLOURS]

@@ -1,4 +1,4 @@
-"""Segment: probabilities become a mask, a picture with the pores in blue, and outlines."""
+"""Segment: turn probabilities into a mask, an overlay in blue, and outlines."""
 
 from pathlib import Path
 
@@ -43,13 +43,13 @@ def segment(
     overlay
         PNG to write: the image with its pores in blue.
     polygons
-        GeoJSON to write: one feature per area of pore pixels that share edges (pores that touch
-        at corners are several), along their borders, in map coordinates where the image lies
-        on a map, else in pixels (y down).
+        GeoJSON to write: one feature per edge-connected set of pore pixels (those that touch
+        only at corners are separate), along pixel borders, in map coordinates if the image is
+        georeferenced, else in pixels (y down).
     pixel_size_um
-        As samples.csv gives it, for the mask; None takes what the image's file says.
+        From samples.csv, for the mask; None takes that of the image's file.
     threshold
-        Pore where the probability reaches it; None takes what predict noted.
+        Pore where the probability reaches it; None: predict's THRESHOLD tag.
     min_area_px
         Smaller specks are matrix.
     """
@@ -81,7 +81,7 @@ def segment(
 def find_pores(
     probabilities: NDArray[np.float32], threshold: float, min_area_px: int
 ) -> NDArray[np.bool_]:
-    """Pixels (H, W) that are pore: probable enough, and in a pore of some size."""
+    """Mask (H, W) of pores: at or above the threshold, without specks."""
     return without_specks(np.nan_to_num(probabilities, nan=0.0) >= threshold, min_area_px)
 
 
@@ -95,7 +95,7 @@ def without_specks(pore: NDArray[np.bool_], min_area_px: int) -> NDArray[np.bool
 def _mask(
     probabilities: Raster, strip: Window, threshold: float, min_area_px: int
 ) -> NDArray[np.uint8]:
-    """A strip of the mask. As many rows around it as a speck may have pixels decide on specks."""
+    """A strip of the mask, with `min_area_px` rows of context for the size of specks."""
     first = max(strip.row - min_area_px, 0)
     last = min(strip.row + strip.height + min_area_px, probabilities.height)
     found = probabilities.band(Window(first, 0, last - first, strip.width))
