@@ -208,7 +208,7 @@ def test_a_refined_raster_is_the_same_whatever_the_windows(tmp_path):
     with open_raster(tmp_path / "r.tif") as raster:
         for part in grid(SIDE, SIDE, 70):
             parts[part.slices] = second.refined(raster, part, found[part.slices])
-    np.testing.assert_allclose(parts, whole, atol=2e-3)  # the widest filter sees a little further
+    np.testing.assert_allclose(parts, whole, atol=1e-5)  # filters sum in another order
 
 
 def test_refinement_leaves_what_is_no_specimen_and_the_spread(knowing, no_gpu, tmp_path):

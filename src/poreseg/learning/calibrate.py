@@ -19,7 +19,7 @@ from poreseg.learning.model import Model
 from poreseg.learning.sliding import predict_raster
 from poreseg.metrics import BINS, histograms, iou_by_threshold
 
-AS_PREDICTED = {"window": 512, "overlap": 64, "batch": 4}
+STITCHED = {"window": 512, "overlap": 64, "batch": 4}  # how training predicts whole images
 MAX_TEMPERATURE = 10.0  # and 1 / 10 the least
 THRESHOLDS = np.arange(0.2, 0.71, 0.02)
 LEAST_IMAGES = 5  # for a fitted threshold; one of fewer failed on other images (docs/accuracy.md)
@@ -58,7 +58,7 @@ def _counted(
     """Histograms (images, bins) of the probabilities of pore and of matrix pixels."""
     found = []
     for raster, label in images:
-        values = predict_raster([model], raster, **AS_PREDICTED, tta=tta)
+        values = predict_raster([model], raster, **STITCHED, tta=tta)
         with open_raster(label) as truth:
             found.append(histograms(values, truth.band(), BINS))
     pore, matrix = zip(*found, strict=True)

@@ -11,7 +11,7 @@ import torch
 from poreseg.errors import PoresegError
 from poreseg.files import digest, read_json, sha256, whole
 from poreseg.images.raster import open_raster
-from poreseg.learning.calibrate import AS_PREDICTED, apply_temperature, calibrate
+from poreseg.learning.calibrate import STITCHED, apply_temperature, calibrate
 from poreseg.learning.card import CARD, THRESHOLD, read_card
 from poreseg.learning.dataset import Crops, Drawn, WithDrawn
 from poreseg.learning.looks import looks_of
@@ -177,7 +177,7 @@ def validate(model: Model, images: Sequence[Labelled]) -> dict[str, float | None
     """IoU of whole, stitched images by name; None for those whose label holds no pore."""
     ious = {}
     for raster_path, label_path in images:
-        found = predict_raster([model], raster_path, **AS_PREDICTED, tta="none")
+        found = predict_raster([model], raster_path, **STITCHED, tta="none")
         with open_raster(label_path) as label:
             ious[raster_path.stem] = count(found >= EVEN, label.band()).iou
     return ious

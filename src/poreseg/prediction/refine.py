@@ -23,7 +23,7 @@ from poreseg.images.windows import Window, grid
 Probabilities = Callable[[Window], NDArray[np.float32]]  # (H, W) of a window, NaN: no specimen
 COLOURS = (0.7, 1.5, 3.0)  # px, sigmas for a pixel's colours
 SURROUNDINGS = (15.0, 30.0)  # px, sigmas for mean and deviation of the gray level
-MARGIN = 90  # px, three times the largest sigma
+MARGIN = 120  # px, four times the largest sigma: as far as OpenCV blurs
 WINDOW = 1024  # px, side of the windows whose features are in memory
 PIXELS = 20_000  # per image to learn from: a dozen parameters need no more
 PLACE, PLACES = 512, 16  # px, side of the windows they are sampled in; at most so many
