@@ -7,19 +7,19 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.morphology import convex_hull_image, remove_small_holes
 
-CORNERS = 3  # of one value, so that a pore in one corner is no border
-SHARE = (0.02, 0.6)  # of the image lies outside a field of view; more is not masked unasked
-CONVEX = 0.97  # of its hull, a field of view; what pores at the border leave is not so
-OPENING = 0.01  # of the overview's side: narrower than this, what is open to the outside is a pore
-SMOOTH = 2.0  # px, over which air is looked at, whose noise hides its level
-NOISE = 6.0  # deviations that smoothed air stays below
-FAINT = 0.15  # of the way to the specimen that air may be bright, whatever its noise
-SPECK = 60  # px, at most, of what is bright in the air: a hot pixel, smoothed
-PATCH = 0.04  # of the side, from each corner: air, where there is any
-ONE_PIECE = 0.9  # of what one value surrounds: a specimen; in a matrix cut off at white, pores
-RIM = 0.08  # of the side, the widest soft edge of a field of view
-SPAN = 0.8  # of the shorter side, at least, that a specimen in air spans each way
-RISE = 0.5  # of the way from air to specimen that an edge makes at once, and a vignette does not
+CORNERS = 3  # corners, at least, that touch the outside; a pore in a corner touches one
+SHARE = (0.02, 0.6)  # of the image outside a field of view, least and most; else nothing is masked
+CONVEX = 0.97  # of its convex hull that a field of view fills; less if pores cut its border
+OPENING = 0.01  # of the longer side, radius of the opening that cuts inlets off the outside: pores
+SMOOTH = 2.0  # px, sigma of the Gaussian filter against the noise of air
+NOISE = 6.0  # robust standard deviations that smoothed air stays within
+FAINT = 0.15  # of the contrast to the specimen that air may vary by, however low its noise
+SPECK = 60  # px, at most, of a bright spot in the air: a smoothed hot pixel
+PATCH = 0.04  # of the longer side, size of the corner patches that sample the air
+ONE_PIECE = 0.9  # of what one value surrounds is a specimen; less: pores in a clipped matrix
+RIM = 0.08  # of the longer side, widest soft edge of a field of view
+SPAN = 0.8  # of the shorter side, at least, that a specimen in air spans in height and width
+RISE = 0.5  # of the contrast of air and specimen that a sharp edge steps by; a vignette does not
 
 
 def brightness(bands: NDArray[Any]) -> NDArray[np.float32]:
@@ -28,15 +28,15 @@ def brightness(bands: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def outside_view(bands: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """What lies outside a round or turned field of view: one value that fills the corners."""
+    """Mask (h, w) outside a round or rotated field of view, one value in the corners; or None."""
     return _around(_like_corners(bands))
 
 
 def soft_rim(bands: NDArray[Any], outside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What a soft edge adds to the outside of a field of view, up to where it is half as bright as the specimen.
+    """Mask (h, w) of a field of view's soft edge, up to where it is half as bright as the specimen.
 
-    It darkens what is brightest along it too, which pores that are cut by a sharp edge do not. Nothing where it is
-    sharp, and where it is not over after `RIM` of the side, as of a vignette.
+    A soft edge lowers the 90th percentile of brightness along it; pores cut by a sharp edge do not.
+    Empty if the edge is sharp, or still dark after `RIM` of the longer side, as in a vignette.
     """
     gray = brightness(bands)
     light = np.abs(gray - gray[outside][0])
@@ -54,7 +54,7 @@ def _brightest(light: NDArray[np.float32]) -> float:
 
 
 def filled_around(bands: NDArray[Any]) -> float:
-    """Share of a picture that one value fills from three of its corners on, around one piece; else 0."""
+    """Fraction of an image that one value fills from 3 corners or more, around one piece; else 0."""
     filled, corners = _at_corners(_like_corners(bands))
     if corners < CORNERS or filled.all():
         return 0.0
@@ -63,19 +63,19 @@ def filled_around(bands: NDArray[Any]) -> float:
 
 
 def _like_corners(bands: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where a picture has the value that most of its corners have."""
+    """Mask (h, w) of the most frequent value of the corners."""
     corners = [bands[:, row, col] for row in (0, -1) for col in (0, -1)]
     fill = max(corners, key=lambda value: sum(bool((value == c).all()) for c in corners))
     return np.asarray((bands == fill[:, None, None]).all(axis=0))
 
 
 def air_around(bands: NDArray[Any], outside: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """What lies outside a specimen that a scan shows whole, as a core: dark, and nothing but noise.
+    """Mask (h, w) of air around a whole specimen, such as a core: dark, only noise; or None.
 
-    What lies `outside` a round field of view is counted with it, where there is air inside too.
+    It includes `outside`, the outside of a round field of view; None without air inside the view.
     """
     side = max(8, round(PATCH * max(bands.shape[1:])))
-    if min(bands.shape[1:]) < 8 * side:  # no corners to speak of
+    if min(bands.shape[1:]) < 8 * side:  # too narrow for corner patches
         return None
     gray = ndimage.gaussian_filter(brightness(bands), SMOOTH)
     if outside.any():
@@ -89,23 +89,23 @@ def air_around(bands: NDArray[Any], outside: NDArray[np.bool_]) -> NDArray[np.bo
         return None
     darkest = np.concatenate(sorted(patches, key=np.median)[:CORNERS])
     level = np.median(darkest)
-    noise = 1.5 * np.median(np.abs(darkest - level))  # whatever a specimen adds that reaches there
+    noise = 1.5 * np.median(np.abs(darkest - level))  # robust to a specimen in a patch
     gray[blurred] = level
     margin = max(NOISE * noise, FAINT * (np.median(gray[~blurred]) - level))
     found = _around(remove_small_holes(gray <= level + margin, max_size=SPECK))
     if found is None:
         return None
-    half = level + RISE * (np.median(gray[~found]) - level)  # where the specimen's edge is
+    half = level + RISE * (np.median(gray[~found]) - level)  # gray at the specimen's edge
     grown = ndimage.binary_dilation(found, iterations=round(3 * SMOOTH), mask=gray < half)
-    air = ndimage.binary_dilation(grown, iterations=2)  # what is half air, half specimen is no pore
+    air = ndimage.binary_dilation(grown, iterations=2)  # mixed pixels at the edge are no pores
     spans, whole = ([np.ptp(np.flatnonzero(area.any(axis=axis))) for axis in (0, 1)] for area in (~air, ~outside))  # fmt: skip
-    fills = min(spans) >= SPAN * min(whole)  # a round specimen is as wide as the shorter side
+    fills = min(spans) >= SPAN * min(whole)  # a round specimen spans only the shorter side
     enough = (air & ~outside).mean() >= SHARE[0]
     return air if fills and enough and _has_sharp_edge(gray, found, air) else None
 
 
 def _corners(shape: tuple[int, ...], side: int) -> NDArray[np.bool_]:
-    """The four corners (4, h, w) of a picture, squares of a side, or its quarters where that is long."""
+    """Masks (4, h, w) of the corners: squares of `side` px, or quarters of the image if smaller."""
     near = [np.arange(length) < min(side, length // 2) for length in shape]
     rows, cols = ([one, one[::-1]] for one in near)
     return np.stack([np.outer(row, col) for row in rows for col in cols])
@@ -114,7 +114,7 @@ def _corners(shape: tuple[int, ...], side: int) -> NDArray[np.bool_]:
 def _has_sharp_edge(
     gray: NDArray[np.float32], found: NDArray[np.bool_], air: NDArray[np.bool_]
 ) -> bool:
-    """Whether a picture (h, w) rises at once from what was found dark to what lies beyond the air."""
+    """Whether gray (h, w) steps by `RISE` of the contrast or more from `found` to beyond `air`."""
     rim = ndimage.binary_dilation(air, iterations=2) & ~air
     shore = found & ~ndimage.binary_erosion(found, iterations=4, border_value=1)
     rise = np.median(gray[rim]) - np.median(gray[shore])
@@ -122,13 +122,13 @@ def _has_sharp_edge(
 
 
 def _around(same: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """Of pixels that are alike, those that fill the corners around a field of view.
+    """Mask of those pixels in `same` that surround a field of view from its corners, or None.
 
-    Pores that are open to it are narrower than the opening and stay; a pore in a corner does
-    not reach three of them.
+    An opening excludes narrow pores that connect to the outside; a pore in a corner does not
+    reach three corners.
     """
     corners = same[[0, 0, -1, -1], [0, -1, 0, -1]]
-    if corners.sum() < CORNERS or same.mean() < SHARE[0]:  # nor can a part of it be more
+    if corners.sum() < CORNERS or same.mean() < SHARE[0]:  # any part is even smaller
         return None
     radius = max(2, round(OPENING * max(same.shape)))
     depth = ndimage.distance_transform_edt(np.pad(same, radius, mode="edge"))
@@ -141,7 +141,7 @@ def _around(same: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
 
 
 def _at_corners(same: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
-    """What hangs together with corners, and with how many of the four."""
+    """Parts connected to corners, and the number of those corners."""
     parts, _ = ndimage.label(same)
     at_corners = parts[[0, 0, -1, -1], [0, -1, 0, -1]]
     at_corners = at_corners[at_corners > 0]
@@ -149,6 +149,6 @@ def _at_corners(same: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
 
 
 def _is_convex(area: NDArray[np.bool_]) -> bool:
-    """Whether an area has the shape of a field of view, round or straight."""
+    """Whether an area fills its convex hull, as a field of view does."""
     small = area[:: max(1, len(area) // 512), :: max(1, len(area) // 512)]
     return bool(small.sum() >= CONVEX * convex_hull_image(small).sum())

@@ -1,4 +1,4 @@
-"""Companions: files beside one that hold a part of it, as GIS programs write them."""
+"""Companions: sidecar files with part of a file's content, written by GIS programs."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,17 +8,17 @@ from defusedxml.ElementTree import ParseError, fromstring
 
 from poreseg.files import sha256
 
-SUFFIXES = (  # columns and CRS of a shapefile; an image's place on a map
+SUFFIXES = (  # columns and CRS of a shapefile; world files of an image
     ".dbf", ".shx", ".prj", ".cpg", ".tfw", ".tifw", ".pgw", ".pngw", ".jgw", ".jpgw", ".bpw", ".j2w", ".wld",
 )  # fmt: skip
-# after the whole name: what GDAL knows of a file and did not write into it
+# after the whole name: metadata and masks that GDAL keeps outside the file
 AUXILIARY = ".aux.xml"
 APPENDED = (AUXILIARY, ".msk")
-COUNTED = {"Metadata", "Histograms"}  # of a band, by programs that have shown it
+COUNTED = {"Metadata", "Histograms"}  # statistics of a band, added by viewers
 
 
 def companions(path: Path | str) -> list[Path]:
-    """The companions that a file has; not what a program has only counted in it."""
+    """The existing companions of a file, without those of mere statistics."""
     path = Path(path)
     named = {path.with_suffix(form) for suffix in SUFFIXES for form in (suffix, suffix.upper())}
     named |= {path.with_name(path.name + suffix) for suffix in APPENDED}
@@ -26,7 +26,7 @@ def companions(path: Path | str) -> list[Path]:
 
 
 def _only_counts(path: Path) -> bool:
-    """Whether a file holds statistics of bands and no more, as QGIS leaves it behind on opening an image."""
+    """Whether a file is an .aux.xml of band statistics only, which QGIS writes on opening an image."""
     if not path.name.endswith(AUXILIARY):
         return False
     try:

@@ -1,4 +1,4 @@
-"""The frame of an image: the data bar of an SEM and the borders of a scan show no specimen."""
+"""The frame of an image shows no specimen: SEM data bar, scan borders, air, outside of the view."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,18 +19,18 @@ from poreseg.images.around import (
 from poreseg.images.source import Picture, Source
 from poreseg.images.windows import Window
 
-SIDE = 2048  # px, the most of an overview; smaller images are seen whole
-FLAT = 0.5  # of a bar's row is its ground, where no text crosses it
-STEP = 0.3  # by which the share of the ground jumps where the bar begins
-NEAR = 5  # gray levels of 255 that JPEG moves a flat ground by
-ONE_INK = 0.1  # of what is not ground in a bar is of the writing's full colour
-INK = 97  # percentile, from the ground on, that is the full colour
-BLOCK = 0.2  # of a bar's column is ground, where no logo or other block stands
-BLANK = 0.97  # of a row between lines of writing, or above and below them, is ground
-MARGINS = 0.1  # of a bar's rows are such
-SOFT = 12  # gray levels of 255 around ground and writing
-BAR = (0.015, 0.25)  # of the image's height
-TEXT = (0.005, 0.5)  # of a bar's pixels are writing; a strip without is a border
+SIDE = 2048  # px, longest side of an overview; smaller images are kept whole
+FLAT = 0.5  # of a bar's row, at least, is background unless text crosses it
+STEP = 0.3  # rise of the rows' background fraction where the bar begins
+NEAR = 5  # gray levels of 255 by which JPEG alters a flat background
+ONE_INK = 0.1  # of a bar's other pixels, at least, have the full text colour
+INK = 97  # percentile of distance to the background: the full text colour
+BLOCK = 0.2  # of a bar's column, at least, is background unless a logo or block covers it
+BLANK = 0.97  # of a row between, above or below lines of text, at least, is background
+MARGINS = 0.1  # of a bar's rows, at least, are blank
+SOFT = 12  # gray levels of 255, tolerance around background and text colour
+BAR = (0.015, 0.25)  # of the image's height, least and most
+TEXT = (0.005, 0.5)  # of a bar's pixels, least and most, are text; a strip without is a border
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Overview:
 
     @property
     def values(self) -> NDArray[Any]:
-        """The valid values of all bands, in a row."""
+        """The valid values of all bands, flattened."""
         return self.bands[:, self.valid].ravel()
 
 
 def overview(source: Source) -> Overview:
-    """Look at a whole image, strip by strip."""
+    """Subsample an image, strip by strip."""
     step = -(-max(source.height, source.width) // SIDE)
     bands, valid = [], []
     for window, picture in source.strips():
@@ -60,12 +60,12 @@ def overview(source: Source) -> Overview:
 
 @dataclass(frozen=True)
 class Frame:
-    """What of an image is no specimen, and how that was found.
+    """The parts of an image that show no specimen, and how they were found.
 
-    `bar_rows` at the bottom are a data bar; `edges` are uniform borders in px (top, bottom,
-    left, right); `outside` is the overview's part that lies outside a round or turned field of
-    view, where pixels of the value `fill` show nothing, and `rim` its soft edge, which shows
-    nothing either; `air` is the overview's part around a specimen.
+    `bar_rows` is the height of the data bar at the bottom, `edges` the widths of uniform borders
+    (top, bottom, left, right), in px of the image. Masks of the overview: `outside` a round or
+    rotated field of view, of which only pixels of the value `fill` are excluded; `rim`, its soft
+    edge; `air` around a specimen.
     """
 
     bar_rows: int = 0
@@ -83,7 +83,7 @@ class Frame:
     @property
     def _around(self) -> NDArray[np.bool_] | None:
         if self.air is not None:
-            return self.air  # which lies within a field of view
+            return self.air  # includes what is `outside`
         if self.outside is None or self.rim is None:
             return self.outside
         return self.outside | self.rim
@@ -91,7 +91,7 @@ class Frame:
     def shows(
         self, rows: NDArray[np.intp], cols: NDArray[np.intp], bands: NDArray[Any], source: Source
     ) -> NDArray[np.bool_]:
-        """Where pixels (C, H, W) of the image's rows (H,) and columns (W,) show specimen, (H, W)."""
+        """Mask (H, W) of pixels (C, H, W) in rows (H,), columns (W,) that are not in the frame."""
         top, bottom, left, right = self.edges
         bottom = max(bottom, self.bar_rows)
         inside = np.outer(
@@ -107,13 +107,13 @@ class Frame:
         return inside
 
     def within(self, window: Window, picture: Picture, source: Source) -> NDArray[np.bool_]:
-        """Where a window of the image shows specimen, (H, W): valid pixels without the frame."""
+        """Specimen mask (H, W) of a window: valid pixels that are not in the frame."""
         rows = np.arange(window.row, window.row + window.height)
         cols = np.arange(window.col, window.col + window.width)
         return picture.valid & self.shows(rows, cols, picture.bands, source)
 
     def out_of(self, view: Overview, source: Source) -> Overview:
-        """An overview whose `valid` leaves the frame out."""
+        """The overview, with `valid` excluding the frame."""
         height, width = view.valid.shape
         rows, cols = np.arange(height) * view.step, np.arange(width) * view.step
         return replace(view, valid=view.valid & self.shows(rows, cols, view.bands, source))
@@ -141,12 +141,12 @@ def find_frame(
     view
         Its overview.
     data_bar
-        "auto" takes the maker's metadata, else what the pixels show; "none" finds no bar.
+        "auto" takes it from the maker's metadata, else the pixels; "none" assumes none.
     border
-        "auto" finds uniform borders, what lies outside a round field of view and the air around
-        a specimen; or "none".
+        "auto" finds uniform borders, the outside of a round field of view and the air around a
+        specimen; "none" finds none.
     bar_rows
-        Rows at the bottom that are a data bar, as samples.csv says; overrules both.
+        Height of the data bar in px from samples.csv; overrides `data_bar`.
     """
     rows, bar_from = 0, ""
     if bar_rows is not None:
@@ -161,13 +161,13 @@ def find_frame(
     bands = view.bands[:, :kept]
     (top, bottom, left, right), outside = _edges(bands), outside_view(bands)
     inner = slice(top, kept - bottom), slice(left, bands.shape[2] - right)
-    if outside is not None and outside[inner].mean() >= SHARE[0] / 2:  # more than straight edges
+    if outside is not None and outside[inner].mean() >= SHARE[0] / 2:  # not just straight edges
         top = bottom = left = right = 0
     elif top or bottom or left or right:
         bands = bands[:, *inner]
         outside = outside_view(bands)
     around = (top, len(view.valid) - kept + bottom), (left, right)
-    told = (~view.valid[:kept]).mean() >= SHARE[0]  # by the file itself; less is a dead pixel
+    told = (~view.valid[:kept]).mean() >= SHARE[0]  # marked by the file; fewer may be dead pixels
     air = None if told else air_around(bands, np.zeros(bands[0].shape, bool) if outside is None else outside)  # fmt: skip
     if not told and outside is None and air is None and (share := filled_around(bands)) >= SHARE[0]:
         warn(f"{source.path}: {share:.0%} of it is one value that reaches three corners, and counts as specimen; if "
@@ -175,10 +175,10 @@ def find_frame(
     fill = rim = None
     if outside is not None:
         fill = bands[:, 0, 0] if outside[0, 0] else bands[:, -1, -1]
-        if air is None:  # which has a rim of its own
+        if air is None:  # else it covers the rim
             rim = np.pad(soft_rim(bands, outside), around)
         outside = np.pad(ndimage.binary_dilation(outside), around)
-    if rows and bottom:  # a line between specimen and bar is the bar's
+    if rows and bottom:  # a uniform strip above a bar belongs to it
         rows, bottom = rows + bottom * view.step, 0
     edges = (top * view.step, bottom * view.step, left * view.step, right * view.step)
     air = None if air is None else np.pad(air, around)
@@ -186,21 +186,21 @@ def find_frame(
 
 
 def _gray8(view: Overview) -> NDArray[np.uint8]:
-    """Brightness (h, w), coarse enough that a flat ground is one value."""
+    """Brightness (h, w), 0 to 255: a flat background is one value."""
     gray = brightness(view.bands)
     low, high = gray.min(), gray.max()
     return ((gray - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
 
 
 def _bar(gray: NDArray[np.uint8]) -> int:
-    """Rows of a data bar at the bottom of an image, 0 where there is none.
+    """Height of the data bar at the bottom of an image, 0 without one.
 
-    A bar is drawn, not photographed: its pixels are of a ground and of writing, which stands in
-    lines; it spans the image's width, and it begins at one row, where the share of the ground jumps.
+    A bar is synthetic: a flat background with lines of text. It spans the image's width and
+    begins at one row, where the background fraction jumps.
     """
     height = len(gray)
     least, most = max(4, round(BAR[0] * height)), round(BAR[1] * height)
-    lines = np.ptp(gray, axis=1) <= 2  # drawn between or around the fields
+    lines = np.ptp(gray, axis=1) <= 2  # ruled lines around fields
     inner = gray[height - most :][~lines[height - most :]]
     if len(inner) < least:
         return 0
@@ -227,10 +227,10 @@ def _bar(gray: NDArray[np.uint8]) -> int:
 
 
 def _ink(away: NDArray[np.int16]) -> float:
-    """Of what is not ground in a bar, the share that is of the writing's full colour.
+    """Fraction of a bar's non-background pixels that have the text's full colour.
 
-    Soft edges lie between the two, and in small letters are most of it; beyond lies nothing.
-    In a specimen few pixels are as bright as the brightest, or as dark as the darkest.
+    Antialiased edges lie between the two colours and make up most of small letters; nothing lies
+    beyond. In a specimen, few pixels reach the brightest or darkest value.
     """
     other = away[np.abs(away) > SOFT]
     side = other[(other > 0) == (np.median(other) > 0)] if len(other) else other
@@ -241,7 +241,7 @@ def _ink(away: NDArray[np.int16]) -> float:
 
 
 def _edges(bands: NDArray[Any]) -> tuple[int, int, int, int]:
-    """Rows and columns of one value along each side: top, bottom, left, right."""
+    """Widths in px of borders of one value: top, bottom, left, right."""
     same_rows = (
         (bands == bands[:, :1, :1]).all(axis=(0, 2)),
         (bands == bands[:, -1:, :1]).all(axis=(0, 2)),

@@ -1,7 +1,7 @@
 """TIFF of every layout, PNG, BMP and JPEG2000: GDAL reads the pixels, by window.
 
-tifffile says which page of a TIFF holds which channel and plane (OME, ImageJ and plain
-stacks), and what the maker's tags say of scale and data bar.
+tifffile finds the page of each channel and plane of a TIFF (OME, ImageJ and plain stacks),
+and the scale and data bar in the maker's tags.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +73,7 @@ class _Gdal(Source):
     datasets: Sequence[rasterio.DatasetReader]
     indexes: tuple[int, ...]  # bands of each dataset
     convert: Callable[[NDArray[Any]], NDArray[Any]] | None = None
-    all_valid: bool = False  # a label's nodata of 0 is its ground
+    all_valid: bool = False  # in labels, nodata 0 is background
 
     @classmethod
     def of(cls, path: Path, datasets: Sequence[rasterio.DatasetReader], choice: Choice) -> "_Gdal":
@@ -111,7 +111,7 @@ def _has_alpha(dataset: rasterio.DatasetReader) -> bool:
 
 @dataclass
 class _Layout:
-    """What tifffile says of a TIFF; `pages` is empty for a file of one page."""
+    """A TIFF's layout; `pages` is empty if page 0 is its only full-size one."""
 
     pages: list[int]
     planes: int
@@ -175,7 +175,7 @@ def _pages(path: Path, tiff: tifffile.TiffFile, choice: Choice) -> tuple[list[in
 def _scales(
     tiff: tifffile.TiffFile, page: tifffile.TiffPage, fei: Any, name: str
 ) -> dict[str, float]:
-    """Pixel sizes by source: the makers' tags before the general ones."""
+    """Pixel sizes in um by source, the makers' tags first."""
     scales: dict[str, float] = {}
     if sem := _quietly(lambda: tiff.sem_metadata):
         scales |= scale.from_zeiss_sem(sem, page.imagewidth)
@@ -203,10 +203,10 @@ def _quietly(metadata: Callable[[], Any]) -> Any:
 
 
 def _means_what_is_stored(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> bool:
-    """Whether a mask means what is stored, whatever its photometric tag makes of it.
+    """Whether a mask's stored values count, regardless of its photometric tag.
 
-    ImageJ stores what it found as 255 under an inverting colour table; tifffile, and imageio
-    with it, calls an array of True and False white-is-zero, and stores True as 1.
+    ImageJ stores objects as 255 under an inverting colour table; tifffile, and so imageio,
+    tags a boolean array as white-is-zero, and stores True as 1.
     """
     return tiff.is_imagej or (page.bitspersample == 1 and page.software.startswith("tifffile"))
 
@@ -214,7 +214,7 @@ def _means_what_is_stored(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> b
 def _conversion(
     page: tifffile.TiffPage, path: Path, *, as_stored: bool
 ) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
-    """To what a viewer shows, for the photometric meanings that GDAL gives as stored."""
+    """Function to the values that a viewer shows, if GDAL gives stored ones; else None."""
     meaning = int(page.photometric)
     if meaning == tifffile.PHOTOMETRIC.MINISWHITE and page.dtype and page.dtype.kind in "bu":
         top = 2**page.bitspersample - 1

@@ -17,7 +17,7 @@ from poreseg.images.registry import open_image
 from poreseg.images.source import Choice, Source
 
 HIDDEN = "NaN, transparent or nodata"
-LONE = 0.25  # of the contrast, at most, is left to all others by a value that stands for no gray
+LONE = 0.25  # of the contrast: a value is a fill value if all others span less than this
 
 
 def ingest(
@@ -40,18 +40,19 @@ def ingest(
         Of any format in `poreseg.images.registry`.
     raster
         GeoTIFF to write: the same dtype, bands and georeference, tiled and compressed, with the
-        pixel size that the file says; its mask leaves out nodata, data bar and borders.
+        pixel size in the file's metadata; its mask excludes nodata and the `Frame` (data bar,
+        borders, surroundings of a specimen).
     channel, plane, data_bar_px
-        As samples.csv gives them; None takes what the file says.
+        From samples.csv; None takes the default, for data_bar_px what `data_bar` finds.
     low_percentile, high_percentile
-        Of the values of specimen and air, over all bands; the levels that become black and white.
+        Percentiles of specimen and air, over all bands, that become black and white.
     data_bar, border
-        "auto" finds them, "none" takes the whole image for specimen.
+        "auto" detects them, "none" assumes none; see `find_frame`.
 
     Raises
     ------
     PoresegError
-        The image cannot be read, has no such channel or plane, or shows nothing.
+        The image cannot be read, has no such channel or plane, or fails a check of `look`.
     """
     choice = Choice(tuple(channel) if channel else None, plane)
     with open_image(image, choice) as source:
@@ -82,15 +83,15 @@ def look(
     source: Source, *, data_bar: str, border: str, data_bar_px: int | None,
     low_percentile: float, high_percentile: float,
 ) -> tuple[Overview, Frame, tuple[float, float]]:  # fmt: skip
-    """See an image as a whole: what of it is specimen (`valid` of the overview), its frame, its gray levels.
+    """Overview of an image, `valid` where it shows specimen; its frame; and its gray levels.
 
-    The air around a specimen is none, but has a say in the gray levels: it is what fills the
-    pores, so black means the same however porous the specimen is.
+    The air around a specimen is excluded, but counts for the gray levels: it also fills the
+    pores, so black means the same at any porosity.
 
     Raises
     ------
     PoresegError
-        It has neither one nor three bands, or there is nothing to see.
+        It has neither 1 nor 3 bands, complex values, no two valid values, or only a data bar.
     """
     view = overview(source)
     if len(view.bands) not in (1, 3):
@@ -103,7 +104,7 @@ def look(
     if not view.valid.any():
         raise PoresegError(f"{source.path}: no valid pixel, all are {HIDDEN}; export it again")
     _check_range(view, source)
-    if data_bar_px is not None and data_bar_px > source.height - view.step:  # a row of the overview
+    if data_bar_px is not None and data_bar_px > source.height - view.step:  # keep one overview row
         raise PoresegError(f"{source.path}: data_bar_px is {data_bar_px}, which leaves none of {source.height} rows; wanted fewer")  # fmt: skip
     frame = find_frame(view, source, data_bar=data_bar, border=border, bar_rows=data_bar_px)
     specimen = frame.out_of(view, source)
@@ -125,11 +126,11 @@ def _check_range(view: Overview, source: Source, beside: str = "") -> None:
 def _gray_levels(
     values: NDArray[Any], low: float, high: float, source: Source
 ) -> tuple[float, float]:
-    """Levels that become black and white: two percentiles, or the range where they meet.
+    """Black and white levels: two percentiles, or minimum and maximum if they are equal.
 
-    A value far from all others, of what has no data or of a scale bar drawn on the image, has no say,
-    or all others would be one gray; it is told. Pores that are cut off at black have an edge, of values
-    between; of 8 bits, all are grays.
+    A value far from all others (no data, or a scale bar drawn on the image) is ignored, with a
+    warning, or all others would become one gray. Pores clipped to black are not ignored: their
+    edges have values between. Nor are values of 8-bit images.
     """
     black, white = np.percentile(values, [low, high])
     for lone in (black, white) if values.dtype.itemsize > 1 else ():

@@ -15,7 +15,7 @@ ARRAYS = (".npy",)
 
 @contextmanager
 def open_array(path: Path, choice: Choice) -> Iterator[Source]:
-    """A NumPy array (H, W), (H, W, C) or (C, H, W); the axis of bands is the one of at most 4."""
+    """A NumPy array (H, W), (H, W, C) or else (C, H, W), with at most 4 bands C."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.ndim == 2:
         bands = array[None]
@@ -38,12 +38,12 @@ def open_array(path: Path, choice: Choice) -> Iterator[Source]:
 
 
 class _Array(InMemory):
-    """NaN is looked for in what is read, so that the map is never read whole."""
+    """A memory-mapped array; each window is checked for NaN, never the whole file."""
 
     def _read(self, window: Window) -> Picture:
         part = super()._read(window)
         bands = np.ascontiguousarray(part.bands)
-        if bands.dtype == np.float16:  # which GeoTIFF does not know
+        if bands.dtype == np.float16:  # not a type of GeoTIFF
             bands = bands.astype(np.float32)
         if bands.dtype.kind != "f":
             return Picture(bands, np.ascontiguousarray(part.valid))

@@ -34,7 +34,7 @@ def open_photo(path: Path, choice: Choice) -> Iterator[Source]:
     bands = np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0))
     valid = np.ones(bands.shape[1:], bool) if alpha is None else alpha > 0
     source = InMemory.of(path, Picture(chosen_bands(path, bands, choice), valid, alpha=alpha))
-    if on_map:  # a world file tells the place of what is stored, not of what is turned
+    if on_map:  # a world file is for the stored pixels, not the rotated ones
         with rasterio.open(path, driver="JPEG") as stored:
             source.crs, source.transform = stored.crs, stored.transform
         source.scales = scale.from_crs(source.crs, source.transform, path.name)

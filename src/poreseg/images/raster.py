@@ -1,7 +1,7 @@
-"""The canonical raster: a tiled GeoTIFF, written whole and read by window.
+"""The canonical raster: a tiled GeoTIFF, written and read by window.
 
-A canonical raster keeps the source's dtype, bands, CRS and transform. Its mask says which
-pixels show the specimen; its tags carry the pixel size, the gray levels that the network
+A canonical raster keeps the source's dtype, bands, CRS and transform. Its mask marks the
+pixels that show specimen; its tags carry the pixel size, the gray levels that the network
 sees as black and white, and the source's digest.
 """
 
@@ -27,11 +27,11 @@ from poreseg.files import no_room, whole
 from poreseg.images.windows import Window
 
 BLOCK = 256  # px, the side of a raster's blocks
-STRIP_PX = 2**24  # that are worked on at once where a raster need not be in memory whole
-PNG_END = bytes.fromhex("0000000049454e44ae426082")  # its last chunk
-CACHE_BYTES = 128 * 2**20  # of decoded blocks; GDAL's own default is a share of the machine
+STRIP_PX = 2**24  # processed at once where a raster need not be in memory whole
+PNG_END = bytes.fromhex("0000000049454e44ae426082")  # the IEND chunk
+CACHE_BYTES = 128 * 2**20  # of GDAL's block cache; its default is a share of the memory
 
-# A plain photo has no georeference; that is no news here.
+# Photos have no georeference, so the warning is of no use.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 
@@ -67,7 +67,7 @@ def new_raster(
                 target.write_colormap(1, dict(colormap))
             target.update_tags(**{key: str(value) for key, value in (tags or {}).items()})
             yield target
-        if not _is_whole(temporary):  # GDAL tells no error where the last blocks found no room
+        if not _is_whole(temporary):  # GDAL reports no error if the last blocks fill the disk
             raise no_room(path)
 
 
@@ -86,7 +86,7 @@ def _is_whole(tiff: Path) -> bool:
 def new_png(path: Path | str, shape: tuple[int, int]) -> Iterator[rasterio.io.DatasetWriter]:
     """Write an RGB PNG (H, W) of any size by windows, whole or not at all."""
     with whole(path) as temporary:
-        # PNG itself is written in one go, from a file
+        # GDAL writes PNG only as a copy of a file
         pixels = temporary.with_name(f"{temporary.name}.tif")
         try:
             with new_raster(pixels, (3, *shape), np.uint8) as target:
@@ -143,7 +143,7 @@ class Raster:
 
     @property
     def pixel_size_um(self) -> float | None:
-        """Side of a pixel in micrometres, None where nobody said."""
+        """Pixel size in micrometres, None if unknown."""
         size = self.tags.get("PIXEL_SIZE_UM")
         return float(size) if size else None
 
@@ -163,12 +163,12 @@ class Raster:
         return band
 
     def valid(self, window: Window | None = None) -> NDArray[np.bool_]:
-        """Where there is specimen, (H, W) bool."""
+        """Specimen mask (H, W) bool."""
         mask: NDArray[np.bool_] = self._source.dataset_mask(window=to_rasterio(window)) > 0
         return mask
 
     def rgb8(self, window: Window | None = None, *, inverse: bool = False) -> NDArray[np.uint8]:
-        """What the network sees: `shown`, or its inverse, with what is no specimen in black."""
+        """Network input: `shown` or its inverse, black where there is no specimen."""
         rgb = 255 - self.shown(window) if inverse else self.shown(window)
         rgb[~self.valid(window)] = 0
         return rgb
@@ -194,9 +194,9 @@ def to_rgb8(bands: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
 
 def _to_uint8(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    wide = values.dtype.itemsize > 2 and values.dtype != np.float32  # large numbers, of near levels
+    wide = values.dtype.itemsize > 2 and values.dtype != np.float32  # float32 merges close values
     values = values.astype(np.float64 if wide else np.float32)
-    values = np.nan_to_num(values, posinf=0, neginf=0)  # which show no specimen
+    values = np.nan_to_num(values, posinf=0, neginf=0)  # no specimen there
     scaled = (values - low) * (255 / (high - low))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
@@ -209,7 +209,7 @@ def open_raster(path: Path | str) -> Iterator[Raster]:
 
 
 def keep_open(path: Path | str) -> Raster:
-    """Open one of our rasters until it is forgotten."""
+    """Open one of our rasters until it is garbage-collected."""
     return Raster(rasterio.open(path))
 
 

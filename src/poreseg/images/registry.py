@@ -50,12 +50,12 @@ def open_image(path: Path | str, choice: Choice = Choice()) -> Iterator[Source]:
 def load_picture(
     path: Path | str, shape: tuple[int, int] | None = None, plane: int | None = None
 ) -> Picture:
-    """Read a whole image, of several planes the given one; one of another `shape` is not read.
+    """Read a whole label image, or the given plane of several.
 
     Raises
     ------
     PoresegError
-        It cannot be read, or is of another size.
+        It cannot be read, or its size is not `shape` (H, W).
     """
     with open_image(path, Choice(plane=plane, of_label=True)) as source:
         if shape is not None and (source.height, source.width) != shape:

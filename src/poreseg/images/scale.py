@@ -1,4 +1,4 @@
-"""The side of a pixel in micrometres, as microscopes and programs write it into TIFF files."""
+"""Pixel size in micrometres, as microscopes and programs write it into image files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,17 +17,17 @@ UM = {  # micrometres per unit, as the formats spell their units
     "microns": 1.0, "nm": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "inch": 25400.0, "inches": 25400.0,
     "in": 25400.0,
 }  # fmt: skip
-METRES = {  # spelled out, by what comes before it
+METRES = {  # of a spelled-out unit, by prefix
     "": 1e6, "centi": 1e4, "milli": 1e3, "micro": 1.0, "nano": 1e-3, "pico": 1e-6,
 }  # fmt: skip
 NO_UNIT = ("", "pixel", "pixels", "px")  # what ImageJ writes where there is no scale
-FINEST_PRINT = 2400  # dots per inch, of about 10 um: what is finer is a microscope's
-SCREEN_DPI = (1, 25, 72, 96)  # what programs write that know nothing of the scale; 25 is 1 per mm
-SAME = 0.01  # two scales that differ by less are one
+FINEST_PRINT = 2400  # dots per inch, about 10 um each: finer is a microscope's
+SCREEN_DPI = (1, 25, 72, 96)  # defaults of programs without a scale; 25 is 1 per mm
+SAME = 0.01  # relative difference of equal scales
 
 
 def micrometres(value: Any, unit: Any) -> float | None:
-    """A length in micrometres; None where it is no length above zero, or of no known unit."""
+    """A length in micrometres; None unless it is positive, finite and of a known unit."""
     factor = _factor(str(unit).strip().casefold())
     try:
         length = float(value) * factor if factor else 0.0
@@ -37,21 +37,21 @@ def micrometres(value: Any, unit: Any) -> float | None:
 
 
 def _factor(unit: str) -> float | None:
-    """Micrometres in a unit, as it is abbreviated or spelled out, one or many."""
+    """Micrometres per unit, abbreviated or in full, singular or plural."""
     one = unit.removesuffix("s")
     prefix = one.removesuffix("metre" if one.endswith("re") else "meter")
     return UM.get(unit) if prefix == one else METRES.get(prefix)
 
 
 def choose(found: Mapping[str, float], wanted: float | None, name: str) -> tuple[float | None, str]:
-    """One scale out of all that are written, and where it is from; a conflict is told.
+    """The pixel size to use and its source, or None and ""; warns of conflicts.
 
     Parameters
     ----------
     found
         Micrometres per pixel by source, the most trustworthy first.
     wanted
-        What samples.csv or the command line says; it wins.
+        From samples.csv or the command line; comes first.
     name
         The image, for the warning.
     """
@@ -93,7 +93,7 @@ def from_czi(xml: str, name: str) -> dict[str, float]:
 
 
 def from_zeiss_sem(values: Mapping[str, Any], width: int) -> dict[str, float]:
-    """ZEISS SEM tag: `ap_image_pixel_size`, else `ap_pixel_size`, which is that of a width of 1024."""
+    """ZEISS SEM tag: `ap_image_pixel_size`, else `ap_pixel_size`, for a width of 1024 px."""
     for key, factor in (("ap_image_pixel_size", 1.0), ("ap_pixel_size", 1024 / width)):
         entry = values.get(key)
         if (
@@ -115,7 +115,7 @@ def from_fei(values: Mapping[str, Any], name: str) -> dict[str, float]:
 
 
 def fei_bar_rows(values: Mapping[str, Any], height: int) -> int | None:
-    """Rows below the scanned image: `DatabarHeight`, or what `ResolutionY` leaves over, where that is more."""
+    """Data bar rows: the larger of `DatabarHeight` and height - `ResolutionY` below half; or None."""
     found = []
     for section, key in (("PrivateFei", "DatabarHeight"), ("Image", "ResolutionY")):
         about = values.get(section)
@@ -126,7 +126,7 @@ def fei_bar_rows(values: Mapping[str, Any], height: int) -> int | None:
 
 
 def from_resolution(x: float, y: float, unit: str, name: str) -> dict[str, float]:
-    """TIFF resolution tags, pixels per `unit`; those of a print are no scale, which is told."""
+    """TIFF resolution tags, px per `unit`; print (with a warning) and screen sizes give none."""
     if x <= 0 or y <= 0 or not (size := micrometres(1 / x, unit)):
         return {}
     dpi = 25400 / size
@@ -151,12 +151,12 @@ def from_imagej(values: Mapping[str, Any], x: float, y: float, name: str) -> dic
 
 
 def from_crs(crs: CRS | None, transform: Affine, name: str) -> dict[str, float]:
-    """Georeference, where it is in metres (or other units of length) and not in degrees."""
-    if not crs or not crs.is_projected or transform.is_identity:  # a map, but no place on it
+    """Pixel size of a georeference in metres or other lengths, not degrees."""
+    if not crs or not crs.is_projected or transform.is_identity:  # CRS without a position
         return {}
     metres = crs.linear_units_factor[1]
     t = transform
-    width, height = np.hypot(t.a, t.d), np.hypot(t.b, t.e)  # the image may be turned on its map
+    width, height = np.hypot(t.a, t.d), np.hypot(t.b, t.e)  # the image may be rotated
     return _square("georeference", float(width * metres * 1e6), float(height * metres * 1e6), name)
 
 
@@ -171,7 +171,7 @@ def resolution(size_um: float) -> dict[str, Any]:
 
 
 def digits(size: float) -> str:
-    """A size to three digits, as people read them: sections are measured in hundreds of um, mudrocks in hundredths.
+    """A size to three significant digits, integers in full: hundreds of um (sections) to 0.01 um (mudrocks).
 
     >>> [digits(size) for size in (0.01234, 1.5, 245.31, 999.7, 12345.6)]
     ['0.0123', '1.5', '245', '1000', '12346']
@@ -180,7 +180,7 @@ def digits(size: float) -> str:
 
 
 def _square(source: str, x: float | None, y: float | None, name: str) -> dict[str, float]:
-    """A scale where pixels are square; pores measured in others would be wrong, whoever gives the size, so it is told."""
+    """A scale if pixels are square, else none, with a warning: one size for both axes gives wrong areas."""
     if x is None:
         return {}
     if y is not None and abs(x - y) > SAME * x:
@@ -191,7 +191,7 @@ def _square(source: str, x: float | None, y: float | None, name: str) -> dict[st
 
 
 def _elements(xml: str, name: str) -> list[Element]:
-    """Elements of a name, in whatever namespace; none where the XML is broken."""
+    """Elements called `name` in any namespace; none if the XML is malformed."""
     try:
         root = fromstring(xml)
     except (ParseError, DefusedXmlException, ValueError):

@@ -1,4 +1,4 @@
-"""What every image reader gives: an image that is read by windows, and what its file says of it."""
+"""What every image reader returns: an image that is read by window, with its metadata."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from rasterio.crs import CRS
 from poreseg.errors import PoresegError, warn
 from poreseg.images.windows import Window
 
-STRIP_BYTES = 32 * 2**20  # that an image is read in at once, where 256 of its rows are not more
-ROWS = 256  # a multiple of a strip's height: the block of the raster that it goes into
+STRIP_BYTES = 32 * 2**20  # read from an image at once, or `ROWS` rows if those are more
+ROWS = 256  # a strip's height is a multiple of it: the block of the raster that it goes into
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what the libraries raise on broken files into one line that names the file."""
+    """Turn any error of a library into a `PoresegError` that names the file."""
     try:
         yield
     except PoresegError:
@@ -64,7 +64,7 @@ class Picture:
         return Picture(self.bands[:, rows, cols], self.valid[rows, cols], self.palette, alpha)
 
     def coloured(self) -> "Picture":
-        """With the colours of its colour table instead of their numbers."""
+        """Palette indices replaced by colours: 1 band if all are gray, else 3."""
         if not self.palette:
             return self
         table = np.zeros((256 if self.bands.dtype == np.uint8 else 65536, 4), np.uint8)
@@ -82,9 +82,9 @@ class Source(ABC):
     """An open image.
 
     `path` is its file, for messages; `count` is the number of bands that `read` gives.
-    `scales` are the sides of a pixel in micrometres by where they are written, the most
-    trustworthy first. `bar_rows` is how many rows at the bottom the maker's metadata call a
-    data bar, None where they say nothing. `planes` is how many there were to choose from.
+    `scales` are pixel sizes in micrometres by source, the most trustworthy first. `bar_rows` is
+    the height of the data bar at the bottom in the maker's metadata, None if not given. `planes`
+    is the number of planes in the file.
     """
 
     path: Path
@@ -148,15 +148,15 @@ class InMemory(Source):
 
 @dataclass(frozen=True)
 class Choice:
-    """Which channels and which plane of an image count, from 1 on; None is the default."""
+    """The channels and the plane to read, numbered from 1; None is the default."""
 
     channels: tuple[int, ...] | None = None
     plane: int | None = None
-    # stored values count, 0 as nodata too, and a lone plane is that of any image
+    # stored values count, even nodata 0; `plane` is ignored in files of one plane
     of_label: bool = False
 
     def plane_of(self, path: Path, count: int, axes: str) -> int:
-        """The chosen one of a file's planes, along these axes."""
+        """The chosen one of `count` planes; `axes` is for messages."""
         wanted = None if self.plane is None or (self.of_label and count == 1) else (self.plane,)
         if self.of_label and wanted is None and count > 1:
             warn(f"{path}: {count} planes{axes}; the first is taken. If another one shows the pores, "
@@ -173,7 +173,7 @@ def pick(
     default: tuple[int, ...],
     column: str = "channel",
 ) -> tuple[int, ...]:
-    """The chosen ones of `count` channels or planes; a default that leaves some out is told."""
+    """The chosen of `count` channels or planes; warns if the default omits some."""
     if wanted:
         if not all(1 <= number <= count for number in wanted):
             raise PoresegError(
@@ -187,12 +187,12 @@ def pick(
 
 
 def pick_bands(path: Path, choice: Choice, count: int) -> tuple[int, ...]:
-    """The chosen ones of an image's bands; by default the first three, or the first of fewer."""
+    """The chosen bands of an image; by default the first three, or one if there are fewer."""
     return pick(path, "bands", choice.channels, count, (1,) if count < 3 else (1, 2, 3))
 
 
 def chosen_bands(path: Path, bands: NDArray[Any], choice: Choice) -> NDArray[Any]:
-    """The chosen ones of bands (C, H, W); copied only where some are left out or change places."""
+    """The chosen of bands (C, H, W), copied only if some are omitted or reordered."""
     chosen = pick_bands(path, choice, len(bands))
     whole = chosen == tuple(range(1, len(bands) + 1))
     return bands if whole else bands[[band - 1 for band in chosen]]

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from poreseg.images.windows import Window
 
-RIM = 16  # px at a window's edge that see its padding, and count only where nothing else does
-FLOOR = 1e-4  # of the full weight, on the rim
+RIM = 16  # px at a window's edge affected by padding, used only where no other window reaches
+FLOOR = 1e-4  # weight on the rim; inside it is 1
 
 
 @lru_cache(maxsize=16)
 def weight(height: int, width: int, overlap: int) -> NDArray[np.float32]:
-    """Weight (H, W) of a window's pixels: full inside, falling to next to nothing over its overlap."""
+    """Weight (H, W) of a window's pixels: 1 inside, down to `FLOOR` on each axis over the overlap."""
 
     def line(length: int) -> NDArray[np.float64]:
         depth = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5  # px from the edge
@@ -31,17 +31,17 @@ def stitch(
     overlap: int,
     bands: int = 1,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Put windows together, and give the rows as soon as no later window reaches them.
+    """Merge windows by weighted mean, yielding rows as soon as no later window reaches them.
 
-    Memory holds one row of windows. The mean is a running one, so that windows that agree
-    give their value to the bit.
+    Memory holds one row of windows. A running mean keeps values on which windows agree
+    bit-identical.
 
     Parameters
     ----------
     height, width
         Of the raster, in px.
     parts
-        Windows of one size, by their first row, each with values (B, H, W). They may reach over the
+        Windows of one size, sorted by row, each with values (B, H, W). They may reach over the
         raster's border. Pixels that no window covers become NaN.
     overlap
         What neighbouring windows share, in px.
@@ -76,7 +76,7 @@ def stitch(
 
 
 def _shifted(buffer: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
-    """A buffer (..., rows, width) without its first rows, of the same size."""
+    """A buffer (..., h, width) moved up by `rows` and padded with zeros."""
     kept = buffer[..., rows:, :]
     moved = np.zeros_like(buffer)
     moved[..., : kept.shape[-2], :] = kept
@@ -86,7 +86,7 @@ def _shifted(buffer: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
 def _finished(
     top: int, end: int, mean: NDArray[np.float32], seen: NDArray[np.float32]
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Rows from `top` to `end`; those beyond the buffer, which no window covers, in blocks of its size."""
+    """Rows from `top` to `end`; beyond the buffer (no window) NaN, in blocks of 256 or its height."""
     rows = min(end - top, seen.shape[0])
     if rows > 0:
         yield top, np.where(seen[:rows] > 0, mean[:, :rows], np.float32(np.nan))

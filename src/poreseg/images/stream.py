@@ -1,4 +1,4 @@
-"""Stages of a stream that work at the same time: reading, computing and writing overlap."""
+"""Concurrent stages of a stream, so that reading, computing and writing overlap."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -10,9 +10,9 @@ END: Any = object()
 
 
 def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
-    """The same items, made in a thread of their own, at most `depth` of them ahead.
+    """The same items, produced in a thread of their own, at most `depth` ahead.
 
-    What the maker raises is raised here. When the taker stops, so does the maker.
+    Its exceptions are raised here. It stops when the consumer does.
     """
     made, maker = iter(items), ThreadPoolExecutor(1)
     try:

@@ -55,7 +55,7 @@ def tile_all(
     Raises
     ------
     PoresegError
-        No training label, or no validation label, marks a pore.
+        No label marks a pore, or none of a fold's training or validation images does.
     """
     tiles = pd.concat([read_table(path) for path in tables])
     roles: Mapping[str, str] = {image: role for image, role, _ in split}

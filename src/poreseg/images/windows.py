@@ -22,7 +22,7 @@ class Window:
         )
 
     def every(self, step: int) -> tuple[slice, slice]:
-        """Slices within it of what it holds of every `step`th row and column of the raster.
+        """Slices of the window for every `step`th row and column of the raster.
 
         >>> Window(4, 0, 4, 9).every(3)  # row 6 is its third
         (slice(2, None, 3), slice(0, None, 3))
@@ -30,7 +30,7 @@ class Window:
         return slice(-self.row % step, None, step), slice(-self.col % step, None, step)
 
     def around(self, margin: int, height: int, width: int) -> tuple["Window", tuple[slice, slice]]:
-        """It with a margin, as far as a raster (H, W) goes, and where it lies in that.
+        """The window with a margin, cut to a raster (H, W), and its own slices in that.
 
         >>> Window(0, 10, 4, 4).around(2, 100, 100)
         (Window(row=0, col=8, height=6, width=8), (slice(0, 4, None), slice(2, 6, None)))
@@ -44,13 +44,13 @@ class Window:
         ).slices
 
     def inside(self, height: int, width: int) -> "Window":
-        """The part of it that lies in a raster (H, W)."""
+        """The part within a raster (H, W)."""
         row, col = max(self.row, 0), max(self.col, 0)
         bottom, right = min(self.row + self.height, height), min(self.col + self.width, width)
         return Window(row, col, bottom - row, right - col)
 
     def beyond(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """How far it reaches over the borders of a raster (H, W): above and below, left and right.
+        """Px beyond the borders of a raster (H, W): (above, below), (left, right).
 
         >>> Window(-2, 5, 10, 10).beyond(6, 20)
         ((2, 2), (0, 0))
@@ -94,14 +94,14 @@ def covering(
     Parameters
     ----------
     window, overlap
-        Side of a window at most, and what neighbours share, in px. Windows are as much
-        smaller as their number allows, so that they share no more than they have to.
+        Largest side of a window, and least overlap of neighbours, in px. Windows are as
+        small as their number allows, so that they overlap no more than necessary.
     stride
-        Windows start at multiples of it, so that a network that halves its input sees in
-        each just what it would see in the whole. The last ones reach over the far border
-        by less than a stride.
+        Windows start at multiples of it, so that a downsampling network has the same pixel
+        grid in each as in the whole raster. The last ones reach over the far border by
+        less than a stride.
     far
-        Count rows, columns from the far border: the windows of the mirrored raster.
+        Count rows, columns from the far border, as in a mirrored raster.
 
     Returns
     -------

@@ -23,7 +23,7 @@ def sniff(path: Path) -> bool:
 
 
 def images(path: Path) -> list[tuple[str, Any]]:
-    """File names of the images that have annotations, with all that is said of each."""
+    """File names of annotated images, each with its size and annotations."""
     return [(name, entry) for name, entry in _entries(path) if entry["annotations"]]
 
 
@@ -31,7 +31,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     """Rasterise the annotations of an image.
 
     Coordinates have 0, 0 at the top left corner of the first pixel; run lengths go down the
-    columns and begin with what is not marked.
+    columns and begin with unmarked pixels.
     """
     entry = entry_of(_entries(path), grid, path)
     check_size((entry.get("height"), entry.get("width")), grid, path)
@@ -40,7 +40,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
 
 
 def _entries(path: Path) -> list[tuple[str, Any]]:
-    """Images by file name, each with its size and its annotations; numbers that others share aside."""
+    """Images by file name, each with its size and annotations, without the file's ids."""
     content = load_json(path)
     classes = {c["id"]: str(c["name"]) for c in content.get("categories") or []}
     of_image = defaultdict(list)
@@ -75,8 +75,8 @@ def _area(
 def _decoded(runs: dict[str, Any], grid: Grid) -> NDArray[np.bool_]:
     """Pixels (H, W) of a run-length mask, whose size and lengths must be the image's.
 
-    pycocotools reads on, and gives memory of others, where lengths are short or broken: so
-    they are checked and unrolled here, and pycocotools is what the tests compare with.
+    pycocotools reads out of bounds if lengths are short or malformed, so they are checked and
+    decoded here; the tests compare with pycocotools.
     """
     height, width = (int(side) for side in runs["size"])
     if (height, width) != grid.shape:
@@ -89,10 +89,10 @@ def _decoded(runs: dict[str, Any], grid: Grid) -> NDArray[np.bool_]:
 
 
 def _lengths(text: str) -> list[int]:
-    """Run lengths of a compressed mask: from the fourth on, what they differ from the last but one.
+    """Run lengths of a compressed mask: from the fourth on, differences to the last but one.
 
-    A character less 48 carries five bits, the lowest first, and a sixth that says that more
-    follow; the last one's fifth is the sign. Source: `rleToString` of cocoapi's maskApi.c.
+    A character less 48 has five bits, low ones first, and a sixth that is set if more follow;
+    the fifth bit of the last is the sign. Source: `rleToString` of cocoapi's maskApi.c.
     """
     lengths: list[int] = []
     value = shift = 0

@@ -1,4 +1,4 @@
-"""Convert: a label in another format, which reads as it did."""
+"""Convert: a label in another format, with the same pixels."""
 
 import os
 import shutil
@@ -20,13 +20,13 @@ from poreseg.names import stem
 def convert(
     labels: Sequence[Path], image: Path, form: str, out: Path, plane: int | None, classes: Classes
 ) -> str:
-    """Write a label in a form of `FORMS`, and say how it was understood.
+    """Write a label in a form of `FORMS`; returns how it was understood.
 
     Raises
     ------
     PoresegError
-        It cannot be read; several labels are not masks of a class each; or what would be written
-        means something else by `classes`: 255 in a mask, say, where they call it unknown.
+        It cannot be read; several labels are not masks of one class each; or the output would be
+        misread with `classes`: 255 in a mask, for example, if they call it unknown.
     """
     if len(labels) > 1 and (
         other := [path for path in labels if class_of(path, image.name) is None]
@@ -53,9 +53,9 @@ def convert(
 
 
 def _misread(label: Label, path: Path, grid: Grid, classes: Classes) -> str | None:
-    """How a file is understood that is not read as the label; None where it is."""
+    """How a file is read, or its error, if not as the label; else None."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PoresegWarning)  # told of what the label was read from
+        warnings.simplefilter("ignore", PoresegWarning)  # already given when `label` was read
         try:
             found = read_label([path], grid, classes)
         except PoresegError as error:

@@ -23,7 +23,7 @@ def sniff(path: Path) -> bool:
 
 
 def images(path: Path) -> list[tuple[str, Any]]:
-    """File names of the images that have annotations, with all that is said of each."""
+    """File names of the images that have shapes, each with its size and shapes."""
     return [
         (name, [_size(image), [[shape.tag, shape.attrib] for shape in shapes]])
         for name, image in _entries(path) if (shapes := _shapes(image))
@@ -31,10 +31,10 @@ def images(path: Path) -> list[tuple[str, Any]]:
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
-    """Rasterise the shapes of an image by their z order, a later one over an earlier one.
+    """Rasterise the shapes of an image in z order, later ones over earlier ones.
 
     Coordinates have 0, 0 at the top left corner of the first pixel; run lengths go along the
-    rows of the mask's box and begin with what is not marked.
+    rows of the mask's box and begin with unmarked pixels.
     """
     image = entry_of(_entries(path), grid, path)
     check_size(_size(image), grid, path)

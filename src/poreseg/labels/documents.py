@@ -18,12 +18,12 @@ JSON = (".json", ".geojson")
 
 
 def load_json(path: Path) -> Any:
-    """The content of a JSON file, not to be changed; None for files of another suffix.
+    """The content of a JSON file, cached, so not to be changed; None for another suffix.
 
     Raises
     ------
     PoresegError
-        It is no JSON.
+        It is not valid JSON.
     """
     if path.suffix.lower() not in JSON:
         return None
@@ -37,7 +37,7 @@ def _json(path: Path, changed: int) -> Any:
 
 
 def load_xml(path: Path) -> Element | None:
-    """The root of an XML file without entities; None for files of another suffix."""
+    """The root of an XML file, no entities allowed; None for another suffix."""
     if path.suffix.lower() != ".xml":
         return None
     with parsing(path, "XML"):
@@ -51,10 +51,10 @@ def _xml(path: Path, changed: int) -> Element:
 
 
 def entry_of(entries: Sequence[tuple[str, Any]], grid: Grid, path: Path) -> Any:
-    """What a label file of several images says of one of them.
+    """The entry of the grid's image in a label file of several.
 
-    Images are known by file name (without folders), or by its stem; the one entry of a
-    file of one image is taken whatever its name.
+    It is found by file name (without folders), else by stem; a single entry is taken whatever
+    its name. `PoresegError` if none or several match.
     """
     names = [file_name(name) for name, _ in entries]
     image = file_name(grid.image)

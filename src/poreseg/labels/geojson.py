@@ -28,10 +28,10 @@ def sniff(path: Path) -> bool:
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
     """Rasterise the file's areas.
 
-    Coordinates are the map's where the raster lies on a map, otherwise pixels with 0, 0
-    at the top left corner of the first pixel and y down, as QuPath writes them; QGIS draws
-    an image without a map with y up from 0 at its top, so that all y are negative. Of a
-    stack those count that QuPath drew on the image's plane.
+    Coordinates are the map's if the raster is georeferenced, otherwise pixels with 0, 0 at
+    the top left corner of the first pixel and y down, as QuPath writes them; QGIS shows
+    other images with y up from 0 at the top, so all y are negative. Of a stack, only areas
+    that QuPath drew on the image's plane count.
     """
     content = load_json(path)
     features = _features(content, path)
@@ -43,7 +43,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
 
 
 def _features(content: Any, path: Path) -> list[dict[str, Any]]:
-    """Features of a collection, of one feature, or of QuPath's plain list."""
+    """Features of a collection, one feature, a geometry, or QuPath's list."""
     if isinstance(content, dict) and content.get("type") == "Feature":
         content = [content]
     elif isinstance(content, dict) and "coordinates" in content:  # a bare geometry
@@ -55,7 +55,7 @@ def _features(content: Any, path: Path) -> list[dict[str, Any]]:
 
 
 def _planes(features: list[dict[str, Any]], path: Path) -> list[int]:
-    """Planes of QuPath's areas, from 1; 0 where all are on its first one, as those of a single image are."""
+    """Planes of QuPath's areas, from 1; all 0 (any) if all are on the first, as of a single image."""
     planes = [(feature.get("geometry") or {}).get("plane") or {} for feature in features]
     found = along_one_axis([(int(p.get("z") or 0) + 1, int(p.get("t") or 0) + 1) for p in planes], path)  # fmt: skip
     return found if max(found, default=1) > 1 else [0] * len(found)
@@ -65,7 +65,7 @@ def _shape(geometry: Any) -> BaseGeometry | None:
     if not geometry:
         return None
     shape = to_shapely(geometry)
-    if geometry.get("isEllipse"):  # QuPath writes a rough polygon of it
+    if geometry.get("isEllipse"):  # QuPath writes it as a coarse polygon
         left, top, right, bottom = shape.bounds
         return ellipse(
             (left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2

@@ -1,4 +1,4 @@
-"""What every label reader takes and gives."""
+"""Types and drawing shared by label readers."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,16 @@ from poreseg.images.source import Source
 MEANINGS = {"pore": PORE, "matrix": MATRIX, "unknown": UNKNOWN}
 FAR = 1e7  # px; coordinates beyond are broken, and overflow in rasterising
 NAMELESS = "no class"
-MANY = 10  # regions, that lie in a corner hardly by chance
-CORNER = 0.6  # of height and width
+MANY = 10  # regions: fewer may lie in one corner by chance
+CORNER = 0.6  # of height and width, at most
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The raster that a label lies on: height, width in px, and where it lies on a map.
+    """The pixel grid of a label: height, width in px, and georeference.
 
-    `image` is the name of its image, by which it is found in labels of several images;
-    `plane` is the image's, which counts in labels of several planes as well.
+    `image` is the file name of its image, the key in labels of several images; `plane` is the
+    image's plane, which also selects that of labels of several planes.
     """
 
     height: int
@@ -56,9 +56,9 @@ class Grid:
 class Classes:
     """What classes mean: names of outlines, values of masks ("2") or colours ("#ff0000").
 
-    `other` is what a class means that is not listed: "error", "matrix", "pore" or "unknown".
-    `value_255` says what 255 is in a mask of 0 and 255 alone: "pore" or "unknown". With
-    `sparse`, what is not marked is unknown and not matrix.
+    `other` is the meaning of unlisted classes: "error", "matrix", "pore" or "unknown".
+    `value_255` is the meaning of 255 in a mask of only 0 and 255: "pore" or "unknown". With
+    `sparse`, unmarked pixels are unknown, not matrix.
     """
 
     pore: Sequence[str | int] = ("pore",)
@@ -69,10 +69,10 @@ class Classes:
     sparse: bool = False
 
     def meaning(self, name: str) -> int | None:
-        """0 matrix, 1 pore or 255 unknown for a listed class, in any case; else None.
+        """0 matrix, 1 pore or 255 unknown for a listed class, ignoring case; else None.
 
-        Classes that are called so, as poreseg itself writes them, mean that where the study says
-        nothing else of them. QuPath marks classes that it leaves out with a star: `Ignore*` is `ignore`.
+        If `other` is "error", unlisted "matrix", "pore" and "unknown", as poreseg writes them,
+        mean just that. QuPath marks classes that it leaves out with a star: `Ignore*` is `ignore`.
         """
         name = name.strip().rstrip("*").casefold()
         for meaning, value in MEANINGS.items():
@@ -81,12 +81,12 @@ class Classes:
         return MEANINGS.get(name) if self.other == "error" else None
 
     def values(self, found: Mapping[str, int], path: Path) -> dict[str, int]:
-        """What each found class means; `found` counts their regions or pixels.
+        """The meaning of each class; `found` counts its regions or pixels.
 
         Raises
         ------
         PoresegError
-            A class is not listed, and `other` does not say what such classes are.
+            A class has no `meaning`, and `other` is "error".
         """
         known = {name: self.meaning(name) for name in found}
         strange = [name for name, value in known.items() if value is None]
@@ -104,7 +104,7 @@ class Classes:
 
     @property
     def ground(self) -> int:
-        """What is not marked at all."""
+        """Value of unmarked pixels."""
         return UNKNOWN if self.sparse else MATRIX
 
 
@@ -125,7 +125,7 @@ class Bitmap:
     pixels: NDArray[np.bool_]
 
     def cropped(self) -> "Bitmap":
-        """Without the rows and columns around the region: masks of a whole image add up."""
+        """Cropped to the region, as many masks of image size would fill memory."""
         rows, cols = (
             np.flatnonzero(self.pixels.any(axis=1)),
             np.flatnonzero(self.pixels.any(axis=0)),
@@ -148,18 +148,17 @@ class Region:
 
 
 def draw(regions: Sequence[Region], grid: Grid, classes: Classes, path: Path) -> Label:
-    """Rasterise regions in the order of the file, a later one over an earlier one.
+    """Rasterise regions in the order given, later ones over earlier ones.
 
-    A pixel belongs to an outline that holds its centre (not `all_touched`): areas are then
-    unbiased, and an outline along pixel borders gives back exactly its pixels. Where an
-    outline crosses itself, its inside is by the even-odd rule. Regions without a class are
-    pores; where others have one, that is told, and so are regions that lie outside the image
-    and those of which nothing is seen.
+    A pixel belongs to an outline that contains its centre (not `all_touched`): areas are then
+    unbiased, and an outline along pixel borders gives exactly its pixels. Self-intersecting
+    outlines are filled by the even-odd rule. Regions without a class are pores. Warns if only
+    some have a class, or if regions lie outside the image, all in a corner, or leave no pixel.
 
     Raises
     ------
     PoresegError
-        A class is not known, or all regions lie outside the image.
+        A class is not known, all regions lie outside, or coordinates exceed `FAR`.
     """
     found = Counter(region.name or NAMELESS for region in regions)
     named = {name: count for name, count in found.items() if name != NAMELESS}
@@ -177,7 +176,7 @@ def draw(regions: Sequence[Region], grid: Grid, classes: Classes, path: Path) ->
 
 
 def _numbered(regions: Sequence[Region], grid: Grid) -> NDArray[np.unsignedinteger]:
-    """The region that each pixel (H, W) belongs to, from 1 on, the last one that holds it; 0 for none."""
+    """Number of each pixel's region (H, W), from 1, the last one of several; 0 for none."""
     numbers = np.zeros(grid.shape, np.min_scalar_type(len(regions)))
     outlines: list[tuple[BaseGeometry, int]] = []
     for number, region in enumerate(regions, start=1):
@@ -193,7 +192,7 @@ def _numbered(regions: Sequence[Region], grid: Grid) -> NDArray[np.unsignedinteg
 
 
 def _burn(outlines: list[tuple[BaseGeometry, int]], numbers: NDArray[np.unsignedinteger]) -> None:
-    """Rasterise the outlines that have come together, and forget them."""
+    """Rasterise the outlines collected so far, and clear them."""
     if outlines:
         rasterize(outlines, out=numbers)
         outlines.clear()
@@ -214,7 +213,7 @@ def _tell_unseen(
     values: NDArray[np.uint8],
     path: Path,
 ) -> None:
-    """Tell of regions within the image that have no pixel left, and would have made it another label."""
+    """Warn of regions within the image that have no pixel, where the label has another value."""
     seen = np.zeros(len(regions) + 1, bool)
     seen[numbers] = True
     unseen = Counter(
@@ -256,7 +255,7 @@ def _check_place(regions: Sequence[Region], grid: Grid, path: Path, classes: Cla
             f"{path}: all regions lie outside the image: {span}. Export them in the image's "
             "own coordinates (map coordinates if it lies on a map, else pixels)"
         )
-    if grid.crs:  # of a map, an image may be a part
+    if grid.crs:  # an image may be part of its map
         return
     if outside.any():
         warn(f"{path}: {outside.sum()} of {len(boxes)} regions lie outside the image ({span}); were they drawn on it at another size?")  # fmt: skip
@@ -273,14 +272,14 @@ def _box(area: BaseGeometry | Bitmap) -> tuple[float, float, float, float]:
 
 
 def counted(found: Mapping[str, int]) -> str:
-    """Classes with how often each was found, the most frequent first; of many the first ten."""
+    """Classes with their counts, the most frequent first, at most ten."""
     ordered = sorted(found.items(), key=lambda item: -item[1])
     more = f" and {len(ordered) - 10} more" if len(ordered) > 10 else ""
     return ", ".join(f"{name} ({count})" for name, count in ordered[:10]) + more
 
 
 def check_size(size: tuple[Any, Any], grid: Grid, path: Path) -> None:
-    """Compare the height and width that a label was drawn on with the image's."""
+    """`PoresegError` if a label's known height and width are not the image's."""
     if None not in size and tuple(map(int, size)) != grid.shape:
         raise PoresegError(
             f"{path}: drawn on {size[1]}x{size[0]} px, the image is {grid.width}x{grid.height}; "

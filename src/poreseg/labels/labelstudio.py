@@ -15,14 +15,14 @@ from poreseg.labels.shapes import box, ellipse, polygon, turned, with_area
 
 NAME = "Label Studio"
 SUFFIXED = re.compile(r"\.\w+$")
-UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # that its server puts before an uploaded file's name
-# values of an image or a region
+UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # the server's prefix of an uploaded file's name
+# results that mark no area
 NO_MARKS = {"text", "choices", "rating", "number", "taxonomy", "datetime"}
-CHANNELS = 4  # of a brush mask; the last one, opacity, says what is painted
+CHANNELS = 4  # of a brush mask; the last one, opacity, marks what is painted
 
 
 def sniff(path: Path) -> bool:
-    """Whether a file is Label Studio's: a list of tasks, each with data or marked regions."""
+    """Whether a file is Label Studio's: a list of tasks, with data and annotations or marks."""
     content = load_json(path)
     if not isinstance(content, list) or not content or not isinstance(content[0], dict):
         return False
@@ -31,7 +31,7 @@ def sniff(path: Path) -> bool:
 
 
 def images(path: Path) -> list[tuple[str, Any]]:
-    """File names of the images that have marked regions, with all that is said of each."""
+    """File names of the images that have marked regions, each with its marks."""
     return [(name, marks) for name, marks in _entries(path) if marks]
 
 
@@ -39,7 +39,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     """Rasterise the regions of an image, a later one over an earlier one.
 
     Coordinates are percent of the image's width and height from its top left corner; a
-    rectangle turns about its own top left corner, an ellipse about its centre.
+    rectangle rotates about its own top left corner, an ellipse about its centre.
     """
     marks = entry_of(_entries(path), grid, path)
     for mark in marks:
@@ -63,7 +63,7 @@ def _entries(path: Path) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def _file_name(task: dict[str, Any]) -> str:
-    """The image's name: its server adds eight digits to uploads, and links to local files."""
+    """The image's name, of an upload (less its prefix of 8 hex digits) or a local-file link."""
     for value in task.get("data", task).values():
         place = urlsplit(value) if isinstance(value, str) else None
         name = (
@@ -77,7 +77,7 @@ def _file_name(task: dict[str, Any]) -> str:
 
 
 def _marks(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each mark with its numbers; the full export nests them in `value`, JSON_MIN does not."""
+    """Marks as flat dicts; the full export nests coordinates in `value`, JSON_MIN does not."""
     if "data" not in task:
         return [mark for value in task.values() if _is_marks(value) for mark in value]
     done = [a for a in task["annotations"] if not a.get("was_cancelled")]
@@ -88,7 +88,7 @@ def _marks(task: dict[str, Any]) -> list[dict[str, Any]]:
     for number, result in enumerate(latest["result"]):
         value = result.get("value")
         if isinstance(value, dict) and not value.keys() & NO_MARKS:
-            # outline and class may come as two of one id
+            # outline and class may be two of one id
             marks.setdefault(str(result.get("id", number)), {}).update(result | value)
     return list(marks.values())
 
@@ -118,12 +118,11 @@ def _area(mark: dict[str, Any], grid: Grid) -> BaseGeometry | Bitmap | None:
 def painted(runs: list[int], height: int, width: int) -> NDArray[np.bool_]:
     """Pixels (H, W) of a brush mask.
 
-    A stream of bits, the highest of each byte first: 32 bits with the number of values; 5
-    with the bits of a value, less one; four times 4 with the bits of a run's length, less
-    one. Then runs: one bit says whether one value repeats or each is written; two say which
-    of the four lengths follows; the length, less one; and the value or values. Values are
-    the bytes of an RGBA image, row by row. Source: `encode_rle` and `decode_rle` in the
-    Label Studio SDK's converter.
+    A bit stream, the highest of each byte first: 32 bits for the number of values; 5 for the
+    bit width of a value, less one; four times 4 for bit widths of run lengths, less one. Then
+    runs: one bit, set if one value repeats; two that select one of the four widths; the
+    length, less one; and the value or values. Values are the bytes of an RGBA image, row by
+    row. Source: `encode_rle` and `decode_rle` in the Label Studio SDK's converter.
     """
     bits = np.unpackbits(np.asarray(runs, dtype=np.uint8))
     at = 0

@@ -18,15 +18,15 @@ from poreseg.images.source import Picture
 from poreseg.labels.label import Classes, Grid, Label, counted
 
 NAME = "mask"
-EXTREMES = 0.9  # of a soft mask's pixels are near black or white; in a picture far fewer
-INSTANCES = 10  # values of one region each are numbered pores; fewer might as well be classes
-SPLIT = 1.05  # regions for each number, where a numbered pore fell apart
-SLICED = 3  # regions for each number, where pores were numbered in a volume and this is a slice
+EXTREMES = 0.9  # of a soft mask's pixels are near black or white; in a photo far fewer
+INSTANCES = 10  # values, at least, of one region each are numbered pores; fewer may be classes
+SPLIT = 1.05  # regions per number, at most: a few pores may be split
+SLICED = 3  # regions per number, at most, in a slice of pores numbered in a volume
 FEW = 24  # values, at most, of a mask of classes
-SHADED = 0.01  # of what is marked; where shades fill more than this, they are no soft edges
-LOSSY = (".jpg", ".jpeg")  # whose 1 is a 0 beside an edge
-BLACK = 32  # a colour whose channels are all below
-MOST_VALUES = 4096  # that are looked up by name; a mask of more is none of classes
+SHADED = 0.01  # of the marked pixels; shades that fill more are no soft edges
+LOSSY = (".jpg", ".jpeg")  # compression may turn 0 into 1 near edges
+BLACK = 32  # all channels of black are below
+MOST_VALUES = 4096  # that are looked up by name; a mask of more is not one of classes
 
 
 def sniff(path: Path) -> bool:
@@ -35,15 +35,15 @@ def sniff(path: Path) -> bool:
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
-    """Understand a mask's values.
+    """Read a mask by the meaning of its values.
 
-    Values or colours that `classes` lists mean what it says. Without such: of values 0 and 1,
-    0 and 255, or 0 and one other, the other is pore (255 may be said to be unknown by
-    `classes`); of 0, 1 and 255, 255 is unknown; where each value is one connected region,
-    or nearly so with many values, all are pores (instances). Colours, or shades between 0 and the
-    largest value: bright is pore, if shades are edges. With transparency, what is painted is pore. Nodata is unknown, but for a nodata of
-    0, which is how many programs write the ground of a mask. A mask that poreseg wrote as TIFF says
-    itself what it means, whatever the study's own classes are called.
+    Values or colours that `classes` lists mean what it says. If it lists none of them: of values
+    0 and 1, 0 and 255, or 0 and one other, the other is pore (or 255 unknown, by
+    `classes.value_255`); of 0, 1 and 255, 255 is unknown; if each value is one connected region,
+    or nearly so with many values, all are pores (instances); of colours or shades, bright ones
+    are pore, if shades are only edges; of a transparent mask, painted pixels are pore. Nodata is
+    unknown, except nodata 0, which many programs write for the background of a mask. A mask that
+    poreseg wrote as TIFF keeps its meaning, whatever `classes` lists.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
 
 
 def _is_ours(picture: Picture, path: Path) -> bool:
-    """Whether poreseg wrote a mask, and nobody has painted other values into it since."""
+    """Whether poreseg wrote a mask, as TIFF, and it holds only 0, 1 and 255."""
     if path.suffix.lower() not in TIFFS:
         return False
     with open_raster(path) as raster:
@@ -85,7 +85,7 @@ def _unmarked(picture: Picture) -> NDArray[np.bool_]:
 
 
 def _painted_on(picture: Picture) -> NDArray[np.bool_]:
-    """Where a mask is painted, (H, W) bool: half as opaque as it is anywhere, or more."""
+    """Painted pixels (H, W) bool: at least half the largest opacity; all without alpha."""
     if picture.alpha is None:
         return np.ones(picture.shape, bool)
     return np.asarray(picture.alpha >= max(1.0, picture.alpha.max() / 2))
@@ -105,15 +105,14 @@ def _guessed(picture: Picture, unknown: NDArray[np.bool_], path: Path, classes: 
 
 
 def _numbered(picture: Picture, path: Path) -> bool:
-    """Whether the values of a palette's one band count, and not their colours.
+    """Whether the values of a palette mask count, and not their colours.
 
-    Where 0 is white and 1 black, a picture was merely saved with few colours, unless 255 is there.
-    So it may have been where 1 is black and 0 a colour, or the palette says nothing of 1.
+    Values of 0, 1 and 255 do, unless 0 is white, 1 black and 255 absent: an image with few colours.
 
     Raises
     ------
     PoresegError
-        It could be either.
+        Only 0 and 1 occur, 0 neither black nor white, 1 black (or unset): it could be either.
     """
     colours, values = picture.palette or {}, set(np.unique(picture.bands).tolist())
     ground, first = (colours.get(value, ())[:3] for value in (0, 1))
@@ -129,7 +128,7 @@ def _numbered(picture: Picture, path: Path) -> bool:
 
 
 def _listed(picture: Picture, path: Path, classes: Classes) -> Label | None:
-    """By what `classes` says of each value or colour; None where it lists none of them."""
+    """Label by the values or colours in `classes`; None if none of them is found."""
     painted = picture.valid if picture.alpha is None else _painted_on(picture)
     band = picture.bands[0]
     if len(picture.bands) == 1 and np.isfinite(band).all() and (band == np.rint(band)).all():
@@ -151,9 +150,9 @@ def _by_name(
     path: Path,
     classes: Classes,
 ) -> Label | None:
-    """Look a band's whole values up; 0 is the ground and 255 unknown unless they are listed.
+    """Label by the names of a band's integer values; None if none of them is listed.
 
-    What is not painted is the ground.
+    If unlisted, 0 is `classes.ground` and 255 unknown. Unpainted pixels are `classes.ground`.
     """
     found, counts = np.unique(band[painted], return_counts=True)
     names = [name_of(int(value)) for value in found[:MOST_VALUES]]
@@ -195,10 +194,10 @@ def _values(band: NDArray[Any], path: Path, value_255: str) -> Label:
 
 
 def _instances(band: NDArray[Any], found: NDArray[Any]) -> Label | None:
-    """Pores that are numbered one by one; None where values come in several places, as classes do.
+    """Label of numbered pores; None if values occur in several regions each, as classes do.
 
-    Of ten and more a few that fell apart do not matter, nor do more where there are more numbers than
-    classes have. With integers of more than 8 bits fewer numbers are enough: classes need no more.
+    From ten numbers up, a few split pores are tolerated (`SPLIT`), and more (`SLICED`) above `FEW`
+    numbers. Three numbers suffice in integers of over 8 bits, which classes do not need.
     """
     values = found[found != 0]
     deep = np.issubdtype(band.dtype, np.integer) and band.dtype.itemsize > 1
@@ -212,9 +211,9 @@ def _instances(band: NDArray[Any], found: NDArray[Any]) -> Label | None:
 
 
 def _bright(band: NDArray[Any], path: Path) -> Label:
-    """Soft-edged masks: pore from half of the largest value up.
+    """Label of a soft-edged mask: pore from half of the largest value up.
 
-    What lies between is of edges, a few px wide; shades that fill areas have a meaning of their own.
+    Values between are edges, a few px wide; `PoresegError` if shades fill areas.
     """
     top = float(band.max())
     if top == 0:
@@ -235,10 +234,10 @@ def _bright(band: NDArray[Any], path: Path) -> Label:
 
 
 def _shaded(band: NDArray[Any]) -> bool:
-    """Whether shades between 0 and the largest value fill areas, of 3 x 3 px of one shade and more."""
+    """Whether areas (3 x 3 px or more) of one intermediate shade fill over `SHADED` of the mask."""
     marked = np.count_nonzero(band)
     bright, counts = np.unique(band[band > band.max() / 2], return_counts=True)
-    top = float(bright[counts.argmax()])  # the paint's own; JPEG and resampling overshoot it
+    top = float(bright[counts.argmax()])  # nominal: JPEG and resampling overshoot it
     between = (band > 0.05 * top) & (band < 0.95 * top)
     alike = ndimage.maximum_filter(band, 3) == ndimage.minimum_filter(band, 3)
     areas = ndimage.binary_dilation(alike & between, np.ones((3, 3)))
@@ -246,7 +245,7 @@ def _shaded(band: NDArray[Any]) -> bool:
 
 
 def _painted(bands: NDArray[Any], painted: NDArray[np.bool_]) -> Label:
-    """Pores painted on a transparent ground; where both colours are painted, the bright one."""
+    """Pores painted on transparency; if dark and bright are painted, the bright ones."""
     bright = bands.max(axis=0) >= 128
     if (bright & painted).any() and (~bright & painted).any():
         return Label(
@@ -256,7 +255,7 @@ def _painted(bands: NDArray[Any], painted: NDArray[np.bool_]) -> Label:
 
 
 def _one_colour(colours: NDArray[Any], path: Path) -> NDArray[Any]:
-    """Brightness (H, W) of a mask (3, H, W) in black and one colour; two could mean anything."""
+    """Brightness (H, W) of a mask (3, H, W) in black and one colour; more are an error."""
     brightness = colours[:3].max(axis=0)
     painted = colours[:3, brightness > brightness.max() / 2]
     if not painted.size or brightness.max() == 0:

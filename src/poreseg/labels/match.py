@@ -12,9 +12,9 @@ from poreseg.names import composed, stem, unique
 
 @dataclass(frozen=True)
 class Labels:
-    """The label of an image: its file, or one for each class, or none.
+    """The label files of an image: one, or one for each class, or none.
 
-    `part` is a digest of what a file of several images says of this one, None of other files.
+    `part` is the digest of this image's entry in a file of several, None for other files.
     """
 
     files: tuple[Path, ...] = ()
@@ -31,10 +31,10 @@ def match(
     images
         By name.
     labels
-        All files; only those whose names are no image's are opened.
+        All files; opened only if their names match no image.
     named
-        Those that samples.csv names, by image. A file of several images that it names for one
-        of them is left to the others as well.
+        Labels from samples.csv, by image. A file of several images that is named for one still
+        labels the others as well.
     folder
         The study's, for messages.
 
@@ -61,7 +61,7 @@ def match(
 
 
 def _owners(label: Path, images: Mapping[str, Path]) -> dict[str, str | None]:
-    """Names of the images that a label is of; each with its part of a file of several images."""
+    """Images that a file labels, each with its entry's digest in a file of several, else None."""
     if stem(label) in images:
         return {stem(label): None}
     of_class = [name for name, image in images.items() if class_of(label, image.name)]

@@ -18,15 +18,15 @@ from poreseg.labels.registry import images_in, read_file
 from poreseg.names import stem
 
 OME = (".ome.tif", ".ome.tiff")
-LOST = 0.2  # of a label's pores, beyond no specimen; the rim of a core may hold some
+LOST = 0.2  # of a label's pores off the specimen, at most; a core's rim may hold some
 
 
 def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
     """Read the label of an image from a file of any known format, or from masks of a class each.
 
-    Masks of a class each are named by image and class, as APEER exports them; where one of
-    them is of matrix (its background), what none of them marks is unknown. A label without
-    a pore, or without matrix, is told.
+    Masks of one class each are named by image and class, as APEER exports them; if one of
+    them is of matrix (its background), pixels that none marks are unknown. Warns if a label
+    has no pore or no matrix.
     """
     if class_of(paths[0], grid.image) is not None:
         label = _read_classes(paths, grid, classes)
@@ -41,7 +41,7 @@ def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
 
 
 def _tell_others(path: Path, image: str) -> None:
-    """A file of several images that has the name of one is taken for that one's alone, and the others would miss theirs."""
+    """Warn if a file named like one image, and so used for it only, labels other images as well."""
     held = images_in(path) if stem(path) == stem(image) else {}
     others = sorted(name for name in held if stem(name) != stem(image))
     if others and len(held) > 1:
@@ -52,7 +52,7 @@ def _tell_others(path: Path, image: str) -> None:
 def on_specimen(
     values: NDArray[np.uint8], valid: NDArray[np.bool_], image: str
 ) -> NDArray[np.uint8]:
-    """A label (H, W), unknown where its image shows no specimen; a label many of whose pores lie there is told of."""
+    """A label (H, W), unknown off the specimen; warns if over `LOST` of its pores lie there."""
     pores = values == PORE
     lost = np.count_nonzero(pores & ~valid)
     if lost > LOST * np.count_nonzero(pores):
@@ -104,11 +104,11 @@ def rasterise(
     out
         GeoTIFF to write, uint8 on the raster's grid: 0 matrix, 1 pore, 255 unknown.
     image
-        The image's file name, by which labels of several images know it.
+        The image's file name, its key in labels of several images.
     plane
-        The image's, as samples.csv gives it; it counts in labels of several planes as well.
+        The image's plane, from samples.csv; it also selects that of labels of several.
     part
-        Digest of what a file of several images says of this one, see `images_in`.
+        Digest of the image's entry in a file of several, see `images_in`.
     pore, matrix, unknown, other, value_255, sparse
         What classes mean, see `Classes`.
     """

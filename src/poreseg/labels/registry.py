@@ -52,9 +52,9 @@ def read_file(path: Path, grid: Grid, classes: Classes) -> Label:
 
 
 def images_in(path: Path) -> dict[str, str]:
-    """File names of the images that a label file of several images has labels of; else none.
+    """Digests of the entries of labelled images, by file name, in a file of several; else empty.
 
-    Without folders, as `entry_of` knows them; each has a digest of what the file says of it.
+    Names are without folders, as `entry_of` compares them.
     """
     reader = reader_of(path)
     with parsing(path, reader.NAME):

@@ -28,11 +28,11 @@ def sniff(path: Path) -> bool:
 
 
 def read(path: Path, grid: Grid, classes: Classes) -> Label:
-    """Rasterise the regions. Coordinates have 0, 0 at the top left corner of the first pixel.
+    """Rasterise the regions; 0, 0 is the top left corner of the first pixel.
 
-    Regions have a name, which ImageJ makes from their place unless the user gives one: a
-    name that is a class counts as one, any other is a pore. Of a stack those count that are
-    on the image's plane, or on none.
+    ImageJ names regions by position unless the user does: a name that is a class counts as
+    one, otherwise the region is a pore. Of a stack, only regions on the image's plane, or on
+    none, count.
     """
     rois = [(roifile.ImagejRoi.frombytes(data), name) for name, data in _unpacked(path)]
     places = [(roi.position or roi.z_position, roi.t_position) for roi, _ in rois]
@@ -45,7 +45,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
 
 
 def _unpacked(path: Path) -> list[tuple[str, bytes]]:
-    """The file's stem and the bytes of each ROI; what unpacks to more than ROIs need is refused."""
+    """File stem and bytes of each ROI; `PoresegError` if they exceed `LARGEST` unpacked."""
     if path.suffix.lower() == ".roi":
         return [(path.stem, path.read_bytes())]
     with zipfile.ZipFile(path) as archive:
@@ -84,7 +84,7 @@ def _area(roi: roifile.ImagejRoi) -> BaseGeometry | None:
 
 
 def _class(name: str, classes: Classes) -> str | None:
-    """The class that a name says; `unknown-3` and `unknown 3` say unknown."""
+    """The class in a name, or None; `unknown-3`, `unknown 3` are unknown."""
     for candidate in (name, name.rstrip("0123456789").rstrip("-_ #")):
         if classes.meaning(candidate) is not None:
             return candidate

@@ -1,4 +1,4 @@
-"""Outlines from the numbers of label files; what are no numbers is one line."""
+"""Outlines from the coordinates of label files; errors are one line each."""
 
 import math
 from collections import Counter
@@ -34,7 +34,7 @@ CLASS_KEYS = (
 
 @contextmanager
 def parsing(path: Path, what: str) -> Iterator[None]:
-    """Turn what malformed content raises in a reader into one line that names the file."""
+    """Turn any error in a reader into a one-line `PoresegError` that names the file."""
     try:
         yield
     except PoresegError:
@@ -45,7 +45,7 @@ def parsing(path: Path, what: str) -> Iterator[None]:
 
 
 def polygon(points: Iterable[Any]) -> BaseGeometry | None:
-    """A polygon from x, y pairs, None of fewer than three; `ValueError` where they are no numbers."""
+    """A polygon from x, y pairs, None if fewer than three; `ValueError` if not finite numbers."""
     array = np.asarray(list(points), dtype=float)
     if len(array) < 3:
         return None
@@ -71,7 +71,7 @@ def ellipse(x: Any, y: Any, x_radius: Any, y_radius: Any) -> BaseGeometry:
 
 
 def turned(area: BaseGeometry, degrees: Any, about: tuple[float, float]) -> BaseGeometry:
-    """Turned clockwise as seen on the screen, where y points down."""
+    """The area rotated clockwise on a screen, where y points down."""
     angle = number(degrees or 0)
     return affinity.rotate(area, angle, origin=about) if angle else area
 
@@ -87,7 +87,7 @@ def number(value: Any) -> float:
 def with_area(
     found: Iterable[tuple[BaseGeometry | Bitmap | None, str | None, str]], path: Path
 ) -> list[Region]:
-    """Regions out of area, class and kind of shape; those without an area are told and left out."""
+    """Regions from (area, class, kind); those without an area are left out with a warning."""
     regions = []
     left_out: Counter[str] = Counter()
     for area, name, kind in found:
@@ -103,12 +103,12 @@ def with_area(
 
 
 def along_one_axis(places: Sequence[tuple[int, int]], path: Path) -> list[int]:
-    """Planes, from 1, of areas by slice and time, of which only one may go beyond 1.
+    """Planes (from 1; 0 is none) of areas by (slice, time), of which only one may exceed 1.
 
     Raises
     ------
     PoresegError
-        Both do: how the image counts its planes is not known.
+        Both exceed 1: the order of the planes is not known.
     """
     slices = max((z for z, _ in places), default=1)
     times = max((t for _, t in places), default=1)
@@ -121,12 +121,12 @@ def along_one_axis(places: Sequence[tuple[int, int]], path: Path) -> list[int]:
 
 
 def on_plane(areas: Sequence[Drawn], planes: Sequence[int], grid: Grid, path: Path) -> list[Drawn]:
-    """What was drawn on the image's plane of a stack; `planes` count from 1, and 0 is on all.
+    """The areas on the image's plane of a stack; `planes` count from 1, 0 is on all.
 
     Raises
     ------
     PoresegError
-        They are on several planes, and nothing says which one the image is.
+        They are on several planes, and `grid.plane` is None.
     """
     several = sorted(set(planes) - {0})
     if grid.plane is None and len(several) > 1:
@@ -152,7 +152,7 @@ def on_grid(
 ) -> list[Region]:
     """Areas of a geographic file as regions in pixels; `crs` is the file's, None the grid's.
 
-    Lines and points are left out, which is told.
+    Lines and points are left out with a warning.
     """
     found = []
     for shape, name in zip(shapes, names, strict=True):
@@ -167,7 +167,7 @@ def on_grid(
 
 
 def _polygons(shape: BaseGeometry | None) -> BaseGeometry | None:
-    """The polygons of a geometry, None where it has none; a collection is a geometry as well."""
+    """The polygons of a geometry or (nested) collection, None if it has none."""
     if shape is None or shape.is_empty:
         return None
     if shape.geom_type in ("Polygon", "MultiPolygon"):
@@ -179,7 +179,7 @@ def _polygons(shape: BaseGeometry | None) -> BaseGeometry | None:
 
 
 def class_name(properties: Mapping[str, Any]) -> str | None:
-    """A shape's class among its properties or columns, by the usual names, in any case."""
+    """A shape's class: the first of `CLASS_KEYS`, in any case, that is not blank; or None."""
     by_name = {str(key).casefold(): value for key, value in properties.items()}
     value = next((by_name[key] for key in CLASS_KEYS if not _is_blank(by_name.get(key))), None)
     if isinstance(value, float) and value.is_integer():
@@ -188,15 +188,15 @@ def class_name(properties: Mapping[str, Any]) -> str | None:
 
 
 def _is_blank(cell: Any) -> bool:
-    """Whether a table says nothing there: another column may."""
-    return cell is None or cell != cell or not str(cell).strip()  # NaN is unlike itself
+    """Whether a table cell is None, NaN or white space."""
+    return cell is None or cell != cell or not str(cell).strip()  # NaN != NaN
 
 
 def _onto(grid: Grid, areas: list[BaseGeometry], crs: CRS | None) -> list[BaseGeometry]:
     """Areas in pixels of the grid.
 
-    Without a map they are pixels already; QGIS shows an image without a map with y up from
-    0 at its top, and what is drawn over it there has y below 0.
+    Without a georeference they are pixels already; QGIS shows such an image with y up from
+    0 at its top, so areas drawn there have negative y.
     """
     if crs and grid.crs and crs != grid.crs:
         areas = [shapely.transform(a, lambda xy: _moved(xy, crs, grid.crs)) for a in areas]

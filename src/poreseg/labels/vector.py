@@ -31,7 +31,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
 
 
 def _layer(path: Path) -> str:
-    """The layer of polygons, the first one of several, which is told."""
+    """The first polygon layer (warns if several), else the first one."""
     layers = [(str(name), str(kind)) for name, kind in pyogrio.list_layers(path)]
     areas = [name for name, kind in layers if "Polygon" in kind] or [layers[0][0]]
     if len(areas) > 1:

@@ -26,7 +26,7 @@ def sniff(path: Path) -> bool:
 
 
 def images(path: Path) -> list[tuple[str, Any]]:
-    """File names of the images that have regions, with all that is said of each."""
+    """File names of images with regions, each with these and the option names."""
     texts = _texts(load_json(path))
     return [(name, [regions, texts]) for name, regions in _entries(path) if regions]
 
@@ -70,7 +70,7 @@ def _area(shape: dict[str, Any]) -> BaseGeometry | None:
 
 
 def _texts(content: Any) -> dict[str, dict[str, str]]:
-    """What the choices of each attribute are called; a project's regions hold their ids."""
+    """Option names by id, by attribute; a project's regions hold only the ids."""
     attributes = content.get("_via_attributes", {}).get("region", {})
     return {
         key: about["options"]
@@ -80,7 +80,7 @@ def _texts(content: Any) -> dict[str, dict[str, str]]:
 
 
 def _class(attributes: dict[str, Any], texts: dict[str, dict[str, str]]) -> str | None:
-    """A region's class: the attribute of a usual name, else the first; of boxes the ticked one."""
+    """A region's class: attribute in `CLASS_KEYS`, else the first; of checkboxes the one ticked."""
     if not attributes:
         return None
     key = next((key for key in CLASS_KEYS if attributes.get(key)), next(iter(attributes)))

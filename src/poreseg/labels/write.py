@@ -37,17 +37,17 @@ def write_label(
     Parameters
     ----------
     path
-        File to write, with a suffix of the form's.
+        File to write, with a suffix of the form.
     values
         (H, W): 0 matrix, 1 pore, 255 unknown.
     grid
-        Where it lies; `grid.image` is the image's file name.
+        Its pixel grid; `grid.image` is the image's file name.
     form
         A key of `FORMS`.
     image
-        Where LabelMe finds the image, seen from `path`'s folder; else `grid.image`.
+        Path of the image from `path`'s folder, for LabelMe; else `grid.image`.
     ground
-        The value that is not outlined: what is not marked means it, see `Classes.ground`.
+        The value of unmarked pixels, which is not outlined, see `Classes.ground`.
     """
     if path.suffix.lower() not in FORMS[form]:
         raise PoresegError(
@@ -72,13 +72,13 @@ def write_geojson(
     grid: Grid,
     ground: int = MATRIX,
 ) -> None:
-    """Write GeoJSON of all areas but the ground, in map coordinates where the image lies on a map.
+    """Write GeoJSON of all areas except `ground`, in map coordinates if georeferenced.
 
-    `parts` of the image, each with its first row, are written one after the other. What makes them
-    annotations of a class in QuPath stands beside `class` (QuPath docs, "Exporting annotations").
+    `parts` of the image, each with its first row, are written one after the other. Properties
+    besides `class` make them annotations of it in QuPath (QuPath docs, "Exporting annotations").
     """
     head: dict[str, Any] = {"type": "FeatureCollection"}
-    if grid.crs:  # the older member that QGIS and GDAL still read; RFC 7946 knows WGS 84 only
+    if grid.crs:  # obsolete, but read by QGIS and GDAL; RFC 7946 allows only WGS 84
         head["crs"] = {"type": "name", "properties": {"name": grid.crs.to_string()}}
     with whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps(head)[:-1] + ', "features": [')
@@ -95,9 +95,9 @@ def write_geojson(
 def outlines(
     values: NDArray[np.uint8], ground: int = MATRIX, place: Affine | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Class and polygon of each connected area but the ground, along its pixels' borders.
+    """Class and polygon of each connected area except `ground`, along pixel borders.
 
-    Pixels that touch only at a corner are two outlines: joined, they would cross themselves.
+    Pixels that touch only at a corner have two outlines: a single one would intersect itself.
     """
     found = shapes(
         values, mask=values != ground, connectivity=4, transform=place or Affine.identity()
@@ -107,21 +107,21 @@ def outlines(
 
 
 def _mask(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """0, 1 and 255; without unknown 0 and 255, which any viewer shows."""
+    """0, 1 and 255; without unknown 0 and 255, visible in any viewer."""
     return values if (values == UNKNOWN).any() else values * np.uint8(255)
 
 
 def _labelme(values: NDArray[np.uint8], grid: Grid, image: str, ground: int) -> dict[str, Any]:
-    """LabelMe has no holes: a hole is a later shape of the ground's class, an island in it later still.
+    """LabelMe JSON; it has no holes: a hole is a later shape of `ground`, an island in it later still.
 
-    Rings are written from the largest to the smallest, which nests them rightly.
+    Rings are written from the largest to the smallest, to keep their nesting.
     """
     rings = [
         (ring, not hole, NAMES[ground] if hole else name)
         for name, geometry in outlines(values, ground)
         for hole, ring in enumerate(geometry["coordinates"])
     ]
-    rings.sort(key=lambda item: (-shapely.Polygon(item[0]).area, item[1]))  # what fills a hole after the hole  # fmt: skip
+    rings.sort(key=lambda item: (-shapely.Polygon(item[0]).area, item[1]))  # a hole's filling comes after it  # fmt: skip
     return {
         "version": "5.5.0", "flags": {},
         "shapes": [{"label": name, "points": [list(point) for point in ring[:-1]], "group_id": None,
@@ -132,7 +132,7 @@ def _labelme(values: NDArray[np.uint8], grid: Grid, image: str, ground: int) -> 
 
 
 def _coco(values: NDArray[np.uint8], grid: Grid, ground: int) -> dict[str, Any]:
-    """COCO knows no holes either: areas with holes are run-length masks."""
+    """COCO JSON; its polygons have no holes: those are run-length masks."""
     ids = {name: number for number, name in enumerate(NAMES.values(), start=1)}
     annotations = []
     for number, (name, geometry) in enumerate(outlines(values, ground), start=1):
@@ -152,7 +152,7 @@ def _coco(values: NDArray[np.uint8], grid: Grid, ground: int) -> dict[str, Any]:
 
 
 def _runs(geometry: dict[str, Any], grid: Grid) -> dict[str, Any]:
-    """Run lengths down the columns, beginning with what is not marked; made within its box."""
+    """Run lengths down the columns, unmarked first, rasterised within the bounding box."""
     x, y = np.array(geometry["coordinates"][0]).T.astype(int)
     left, top = int(x.min()), int(y.min())
     size = int(y.max()) - top, int(x.max()) - left
@@ -160,7 +160,7 @@ def _runs(geometry: dict[str, Any], grid: Grid) -> dict[str, Any]:
         [(geometry, 1)], size, transform=Affine.translation(left, top), dtype=np.uint8
     )
     cols, rows = np.nonzero(pixels.T)
-    marked = (cols + left) * grid.height + rows + top  # place of each pixel down the columns
+    marked = (cols + left) * grid.height + rows + top  # column-major index of each pixel
     breaks = np.flatnonzero(np.diff(marked) > 1)
     first = np.concatenate([marked[:1], marked[breaks + 1]])
     last = np.concatenate([marked[breaks], marked[-1:]]) + 1
