@@ -237,7 +237,7 @@ def test_an_inverse_of_what_was_learned_from_is_seen_inverted_and_the_page_says_
     assert masks[0].any()
     assert (masks[0] & masks[1]).sum() > 0.95 * (masks[0] | masks[1]).sum()
     page = (results / "report" / "index.html").read_text()
-    assert page.count("seen by the network with bright and dark exchanged") == 1
+    assert page.count("inverted for the network") == 1
 
 
 def test_mlflow_holds_the_run(project, results):

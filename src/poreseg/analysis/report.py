@@ -190,7 +190,7 @@ def _learning_curves(axes: Any, histories: Sequence[Path | str]) -> None:
     for number, path in enumerate(histories):
         history = read_table(path)
         after = Path(path).stem == "all"  # the refit, which has no validation
-        for column, role, name in [("train_iou", "train", "what it learns from, augmented"),
+        for column, role, name in [("train_iou", "train", "training crops, augmented"),
                                    ("validation_iou", "validation", "validation, whole images")]:  # fmt: skip
             label = {0: name}.get(number, "refit" if after and role == "train" else None)
             axes.plot(history["step"], history[column], marker=".", color=ROLE_COLOURS[role],
