@@ -115,13 +115,13 @@ rule tile:
 rule tile_all:
     input:
         sources("tile_all"),
-        tables=expand(at("tiles/{image}.csv"), image=plan.study.teaching),
+        tables=expand(at("tiles/{image}.csv"), image=plan.study.for_training),
     output:
         table=at("tiles.csv"),
     log:
         at("logs/tile_all.log"),
     params:
-        split=plan.split_table(plan.study.teaching),
+        split=plan.split_table(plan.study.for_training),
     script:
         "workflow/scripts/tile_all.py"
 
@@ -130,8 +130,8 @@ rule augment:
     input:
         sources("augment"),
         tiles=at("tiles.csv"),
-        rasters=expand(at("rasters/{image}.tif"), image=plan.study.teaching),
-        labels=expand(at("labels/{image}.tif"), image=plan.study.teaching),
+        rasters=expand(at("rasters/{image}.tif"), image=plan.study.for_training),
+        labels=expand(at("labels/{image}.tif"), image=plan.study.for_training),
     output:
         pipeline=at("augment/pipeline.json"),
         sheet=at("augment/contact-sheet.png"),
@@ -198,8 +198,8 @@ rule pretrain:
 rule train:
     input:
         tiles=at("tiles.csv"),
-        rasters=expand(at("rasters/{image}.tif"), image=plan.study.teaching),
-        labels=expand(at("labels/{image}.tif"), image=plan.study.teaching),
+        rasters=expand(at("rasters/{image}.tif"), image=plan.study.for_training),
+        labels=expand(at("labels/{image}.tif"), image=plan.study.for_training),
         pipeline=at("augment/pipeline.json"),
         encoder_card=at("encoder/encoder.json"),
         start=plan.start,
@@ -225,8 +225,8 @@ rule train:
 rule refit:
     input:
         tiles=at("tiles.csv"),
-        rasters=expand(at("rasters/{image}.tif"), image=plan.study.teaching),
-        labels=expand(at("labels/{image}.tif"), image=plan.study.teaching),
+        rasters=expand(at("rasters/{image}.tif"), image=plan.study.for_training),
+        labels=expand(at("labels/{image}.tif"), image=plan.study.for_training),
         pipeline=at("augment/pipeline.json"),
         encoder_card=at("encoder/encoder.json"),
         start=at("model/fold-0/model.safetensors"),

@@ -81,9 +81,9 @@ def protocols(data: Path) -> dict[str, list[list[Item]]]:
              for study in STUDIES for item in _items(data, study)]
         ]  # fmt: skip
     mixed = found["mixed17"][0]
-    teaching = [item for item in mixed if item.role == "train"]
+    training = [item for item in mixed if item.role == "train"]
     for number in CURVE:
-        spread = [teaching[i * len(teaching) // number] for i in range(number)]
+        spread = [training[i * len(training) // number] for i in range(number)]
         found[f"labels-{number}"] = [spread + [item for item in mixed if item.role == "test"]]
     return found
 
@@ -156,8 +156,10 @@ def run(
     if not (results / "metrics.json").is_file():
         lay_out(items, study)
         params = {**change, "train": {**change.get("train", {}), "seed": seed}}
-        teach, judge = ({(i.study, i.sample.specimen) for i in items if i.role == role} for role in ("train", "test"))  # fmt: skip
-        if teach & judge or len(teach) == 1:  # one specimen on both sides, or only one to train on
+        train_on, test_on = ({(i.study, i.sample.specimen) for i in items if i.role == role} for role in ("train", "test"))  # fmt: skip
+        if (
+            train_on & test_on or len(train_on) == 1
+        ):  # one specimen on both sides, or only one to train on
             params["split"] = {**change.get("split", {}), "by": "image"}
         command = [sys.executable, "-m", "snakemake", "--cores", cores, str(results / "metrics.json"), "--config", f"study={study}",
                    f"results={results}", *(f"{key}={json.dumps(value)}" for key, value in params.items())]  # fmt: skip

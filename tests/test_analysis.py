@@ -364,7 +364,7 @@ def test_a_forest_that_never_saw_a_pore_finds_none(tmp_path):
     assert (found.true_pore, found.false_pore, found.true_matrix) == (0, 0, 10_000)
 
 
-def test_a_forest_that_nobody_teaches_is_told(tmp_path):
+def test_a_forest_without_a_known_pixel_is_an_error(tmp_path):
     draw(tmp_path, "a", np.arange(10_000).reshape(100, 100) % 251, np.full((100, 100), 255))
     with pytest.raises(PoresegError, match="all labels of training images are unknown"):
         learned([tmp_path / "a.tif"], [tmp_path / "label-a.tif"], [["a", "train", None]],
@@ -392,21 +392,21 @@ def test_the_worst_tiles_of_unlearned_images_come_first(tmp_path):
     label[:, :10], label[:, 70:110] = 1, 1
     image = np.full((64, 128), 90, np.uint8)
     image[0, 126:] = 0, 255
-    for name in ("taught", "judged"):
+    for name in ("trained", "tested"):
         ingest_array(tmp_path / f"{name}.tif", image)
         write_raster(tmp_path / f"{name}-mask.tif", np.zeros_like(label))  # all pores are missed
         write_raster(tmp_path / f"{name}-label.tif", label)
-    files = [[tmp_path / f"{name}{kind}" for name in ("taught", "judged")]
+    files = [[tmp_path / f"{name}{kind}" for name in ("trained", "tested")]
              for kind in (".tif", "-mask.tif", "-label.tif", ".png")]  # fmt: skip
-    split = [["taught", "train", None], ["judged", "test", None]]
+    split = [["trained", "train", None], ["tested", "test", None]]
     errors(*files, tmp_path / "worst.png", split=split, size=64)
-    drawn = np.asarray(Image.open(tmp_path / "judged.png"))
+    drawn = np.asarray(Image.open(tmp_path / "tested.png"))
     assert drawn.shape == (64, 128, 3)
     assert np.abs(drawn[0, 0].astype(int) - MISSED).max() < 40
     sheet = np.asarray(Image.open(tmp_path / "worst.png")).astype(int)
     missed = np.abs(sheet - drawn[0, 0]).max(axis=-1) < 3
     left, right = np.hsplit(missed, 2)
-    assert (left.sum(), right.sum()) == (64 * 40, 64 * 10)  # judged alone, the worse tile first
+    assert (left.sum(), right.sum()) == (64 * 40, 64 * 10)  # test only, the worse tile first
 
 
 def test_large_tiles_are_shown_with_fewer_pixels(tmp_path):

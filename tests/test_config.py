@@ -237,21 +237,21 @@ def test_other_test_images_than_in_the_build_before_are_told(tmp_path, study, ca
     prune(before)
     begin(Plan(content))
     assert capsys.readouterr().out == ""
-    judge, teacher = (next(s.name for s in before.study.samples if s.role == role) for role in ("test", "train"))  # fmt: skip
-    swapped = {judge: "train", teacher: "test"}
+    test, train = (next(s.name for s in before.study.samples if s.role == role) for role in ("test", "train"))  # fmt: skip
+    swapped = {test: "train", train: "test"}
     split = [swapped.get(Path(image).stem, old) for image, old in zip(samples["image"], samples["split"], strict=True)]  # fmt: skip
     samples.assign(split=split).to_csv(study / "samples.csv", index=False)
     for _ in range(2):  # the first is killed
         begin(Plan(content))
         told = capsys.readouterr().out
         assert "the test images differ from those of the last whole build" in told
-        assert f"with {teacher} and without {judge}:" in told
-    for path in study.rglob(f"{judge}.*"):
+        assert f"with {train} and without {test}:" in told
+    for path in study.rglob(f"{test}.*"):
         path.unlink()
-    left = samples["image"].map(stem) != judge
+    left = samples["image"].map(stem) != test
     samples[left].to_csv(study / "samples.csv", index=False)
     begin(Plan(content))
-    assert f"without {judge}:" in capsys.readouterr().out
+    assert f"without {test}:" in capsys.readouterr().out
 
 
 def test_a_training_does_not_start_from_what_its_build_writes(tmp_path):

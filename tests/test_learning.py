@@ -335,7 +335,7 @@ def test_the_pipeline_takes_enough_image_for_its_smallest_scale(tmp_path):
 # losses and schedule
 
 
-def test_unknown_pixels_teach_nothing():
+def test_unknown_pixels_are_not_trained_on():
     torch.manual_seed(0)
     logits = torch.randn(2, 1, 8, 8, requires_grad=True)
     label = torch.randint(0, 2, (2, 1, 8, 8), dtype=torch.uint8)

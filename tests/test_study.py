@@ -276,7 +276,7 @@ def test_a_link_to_nothing_is_told(tmp_path):
 
 def test_an_image_for_test_without_a_label_is_told(tmp_path):
     folder = make(tmp_path, ["a.tif", "b.tif"], ["b.png"], "image,split\na.tif,test\n")
-    with pytest.warns(PoresegWarning, match=r"without a label, so they judge nothing: a\.tif"):
+    with pytest.warns(PoresegWarning, match=r"without a label, so they test nothing: a\.tif"):
         read_study(folder)
 
 
@@ -300,7 +300,7 @@ def test_specimens_that_differ_by_blanks_are_told(tmp_path, other, count):
 @pytest.mark.parametrize(("table", "left_out"), [("image,specimen\na.tif,s\nb.tif,s\n", "c.tif, d.tif"), ("image,specimen\na.tif,s\nb.tif,s\nc.tif,\nd.tif,t\n", "c.tif"),
                                                  ("image,split\na.tif,test\n", None), ("image,specimen\na.tif,s\nb.tif,s\nc.tif,t\nd.tif,t\n", None)])  # fmt: skip
 def test_labelled_images_that_a_table_gives_no_specimen_are_told(tmp_path, table, left_out):
-    """Slices that came later, most likely; without a label they teach and judge nothing."""
+    """Slices that came later, most likely; without a label they are for neither training nor test."""
     folder = make(tmp_path, [f"{name}.tif" for name in "abcde"], [f"{name}.png" for name in "abcd"], table)  # fmt: skip
     found = warnings_of(lambda: read_study(folder))
     assert [text.split("given: ")[1].split(";")[0] for text in found] == ([left_out] if left_out else [])  # fmt: skip
@@ -377,12 +377,12 @@ def test_one_specimen_names_the_param_that_splits_by_image():
     samples = [sample(f"slice{i}", "core") for i in range(6)]
     with pytest.raises(PoresegError, match=r"split\.by: image"):
         split_study(samples, "x", **SPLIT)
-    with pytest.warns(PoresegWarning, match="the score flatters"):
+    with pytest.warns(PoresegWarning, match="so the score is too high"):
         study = split_study(samples, "x", **SPLIT | {"by": "image"})
     assert {role for role, _ in roles(study).values()} == {"train", "validation", "test"}
 
 
-def test_a_single_image_teaches_and_nothing_chooses():
+def test_a_single_image_trains_and_nothing_validates():
     with pytest.warns(PoresegWarning, match="a is the only specimen to learn from"):
         study = split_study([sample("a"), sample("t", role="test")], "x", **SPLIT)
     assert roles(study) == {"a": ("train", None), "t": ("test", None)}
@@ -390,7 +390,7 @@ def test_a_single_image_teaches_and_nothing_chooses():
 
 
 @pytest.mark.parametrize("folds", [0, 1, 3])
-def test_a_single_specimen_teaches_whole_where_another_one_judges(folds):
+def test_a_single_specimen_trains_whole_where_another_one_tests(folds):
     samples = [sample("a", "core1"), sample("b", "core1"), sample("t", "core2", "test")]
     with pytest.warns(PoresegWarning, match="core1 is the only specimen to learn from"):
         study = split_study(samples, "x", **SPLIT | {"folds": folds})

@@ -27,10 +27,10 @@ def begin(plan: Plan) -> None:
     """
     before, now = recorded(Path(plan.results)), _roles(plan)
     write_json(plan.at(RECORD), dict.fromkeys(now) | before)
-    judged, judge = ({name for name in roles if roles[name] == "test"} for roles in (before, now))
-    if judged and judged != judge and before.keys() & now.keys():  # else another study's
+    tested, test = ({name for name in roles if roles[name] == "test"} for roles in (before, now))
+    if tested and tested != test and before.keys() & now.keys():  # else another study's
         told = [f"{what} {', '.join(sorted(names))}"
-                for what, names in (("with", judge - judged), ("without", judged - judge)) if names]  # fmt: skip
+                for what, names in (("with", test - tested), ("without", tested - test)) if names]  # fmt: skip
         print(f"the test images differ from those of the last whole build, now {' and '.join(told)}: scores cannot be compared; "
               "split in samples.csv says which images are for test")  # fmt: skip
 
@@ -48,7 +48,7 @@ def prune(plan: Plan) -> list[str]:
     unfinished files go too. Returns the names of images that left the study.
     """
     study, known = plan.study, recorded(Path(plan.results))
-    of_some = {"labels": study.labelled, "errors": study.labelled, "tiles": study.teaching}
+    of_some = {"labels": study.labelled, "errors": study.labelled, "tiles": study.for_training}
     for folder, suffix in PER_IMAGE.items():
         for name in known.keys() - of_some.get(folder, study.names):
             Path(plan.at(f"{folder}/{name}{suffix}")).unlink(missing_ok=True)
@@ -109,8 +109,8 @@ def summary(results: Path | str) -> str:
 
 
 def _score_line(role: str, score: Mapping[str, Any]) -> str:
-    judged = score["images"] - score["images_without_iou"]
-    line = f"IoU    {_figure(score['iou_mean'])}  {role}, mean of {judged} images"
+    scored = score["images"] - score["images_without_iou"]
+    line = f"IoU    {_figure(score['iou_mean'])}  {role}, mean of {scored} images"
     if score["images"] > score["specimens"]:
         line += f" of {score['specimens']} specimen{'s' * (score['specimens'] > 1)}"
     low, high = score["iou_ci95"] or (None, None)

@@ -55,7 +55,7 @@ class Plan:
         if not self.refits:
             self.params = _without_refit(self.params)
         if self.is_demo:
-            self.params = _judged_at_its_end(self.params)
+            self.params = _validated_at_its_end(self.params)
 
     def settings(self, verb: str) -> dict[str, Any]:
         """The params of one verb only, so that other verbs' params do not rerun it.
@@ -130,7 +130,7 @@ def _in_minutes(params: Params) -> Params:
     return params.model_copy(update=capped)
 
 
-def _judged_at_its_end(params: Params) -> Params:
+def _validated_at_its_end(params: Params) -> Params:
     """Params that validate only at the end: in a short training, earlier weights win by luck."""
     train = params.train.model_copy(update={"validate_every": params.train.steps})
     return params.model_copy(update={"train": train})

@@ -45,7 +45,7 @@ def split_study(
     train = {group(s) for s in labelled if s.role != "test"}
     if by == "specimen" and (both := sorted(test & train)):
         raise PoresegError(
-            f"specimen {both[0]} is in training and in test, which would flatter the score: "
+            f"specimen {both[0]} is in training and in test, which would make the score too high: "
             "give its images one split in samples.csv, or set split.by: image in params.yaml"
         )
     order = sorted(train, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())
@@ -58,10 +58,10 @@ def split_study(
         alike = dict.fromkeys(free, "")  # formats do not matter for test images
         drawn = _draw(free, images, alike, wanted, keep=2 - len(fixed))
         test, order = set(drawn), [name for name in order if name not in drawn]
-    fold_of, count = _folds(order, folds, validation_fraction, images, formats, judged=bool(test))
+    fold_of, count = _folds(order, folds, validation_fraction, images, formats, tested=bool(test))
     if by == "image" and len({s.specimen for s in labelled}) < len(labelled):
         warn(
-            "split.by is image: images of one specimen may stand on both sides, so the score flatters"
+            "split.by is image: images of one specimen may stand on both sides, so the score is too high"
         )
     if not test:
         why = f"too few {by}s to set one aside" if test_fraction else "split.test_fraction is 0"
@@ -121,16 +121,16 @@ def _folds(
     images: Mapping[str, int],
     formats: Mapping[str, str],
     *,
-    judged: bool,
+    tested: bool,
 ) -> tuple[dict[str, int], int]:
-    """Fold of each held-out group, and the number of folds; `judged`: there are test images.
+    """Fold of each held-out group, and the number of folds; `tested`: there are test images.
 
     Raises
     ------
     PoresegError
         No training images; nothing to validate on; more folds than groups.
     """
-    if len(order) == 1 and (judged or images[order[0]] == 1):
+    if len(order) == 1 and (tested or images[order[0]] == 1):
         warn(f"{order[0]} is the only specimen to learn from, so nothing is left to choose by: the model of the last step counts")  # fmt: skip
         return {}, 1
     if not order:
@@ -140,7 +140,7 @@ def _folds(
     if len(order) == 1:
         raise PoresegError(
             f"one specimen only ({order[0]}): nothing to validate on; label images of a second one, or set "
-            "split.by: image in params.yaml, which flatters the score"
+            "split.by: image in params.yaml, whose score is too high"
         )
     count = len(order) if folds == 0 else folds
     if count > len(order):

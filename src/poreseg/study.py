@@ -80,7 +80,7 @@ class Study:
         return [sample.name for sample in self.samples if sample.labels]
 
     @property
-    def teaching(self) -> list[str]:
+    def for_training(self) -> list[str]:
         """The labelled images except test images: all that training may depend on."""
         return [sample.name for sample in self.samples if sample.labels and sample.role != "test"]
 
@@ -149,7 +149,7 @@ def list_samples(
     samples = [_sample(image, found.get(name, Labels()), row_of[name], table)
                for name, image in sorted(by_stem.items())]  # fmt: skip
     if mute := [s.image.name for s in samples if row_of[s.name].get("split") == "test" and not s.labels]:  # fmt: skip
-        warn(f"{table}: for test, but without a label, so they judge nothing: {', '.join(mute)}")
+        warn(f"{table}: for test, but without a label, so they test nothing: {', '.join(mute)}")
     _tell_alike(samples, folder)
     left_out = [s.image.name for s in samples if s.labels and not row_of[s.name].get("specimen")]
     if left_out and any(row.get("specimen") for row in rows.values()):

@@ -73,8 +73,8 @@ def tile_all(
                 f"no pore in the validation images of fold {fold} ({names}): IoU is undefined "
                 "there. Set another split.seed, a larger split.validation_fraction, or fewer split.folds"
             )
-        taught = tiles[~tiles["image"].isin(held_out["image"])]
-        if not (taught["pore"] > 0).any():
+        training = tiles[~tiles["image"].isin(held_out["image"])]
+        if not (training["pore"] > 0).any():
             raise PoresegError(
                 f"no pore in the training images of fold {fold}: set another split.seed"
             )

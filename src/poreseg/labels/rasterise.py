@@ -34,9 +34,9 @@ def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
         label = read_file(paths[0], grid, classes)
         _tell_others(paths[0], grid.image)
     if not (label.values == PORE).any():
-        warn(f"{paths[0]}: no pore ({label.understood}); it teaches what is no pore")
+        warn(f"{paths[0]}: no pore ({label.understood}); training on it shows only what is no pore")
     elif not (label.values == MATRIX).any():
-        warn(f"{paths[0]}: no matrix ({label.understood}); it teaches that all is pore")
+        warn(f"{paths[0]}: no matrix ({label.understood}); training on it shows only pore")
     return label
 
 

@@ -1,4 +1,4 @@
-"""The optimisation loop: trains a network on crops; a judge scores it on other images."""
+"""The optimisation loop: trains a network on crops; validated on other images."""
 
 import logging
 import math
@@ -26,7 +26,7 @@ from poreseg.learning.speed import speed_up
 from poreseg.metrics import Counts, count, mean
 from poreseg.tracking import Silent
 
-Judge = Callable[[Model], dict[str, float | None]]  # IoU of each image, None where undefined
+Validate = Callable[[Model], dict[str, float | None]]  # IoU of each image, None where undefined
 Row = dict[str, Any]
 
 
@@ -53,8 +53,8 @@ class Learned:
     """The outcome of a training.
 
     `rows` are the history: step, learning_rate, loss, train_iou (of the crops), validation_iou
-    (the judge's mean), and its IoU of each image, validation_iou/NAME. `best` is the best mean,
-    None without a judge or a defined IoU. `minutes` exclude validation.
+    (the mean over images), and its IoU of each image, validation_iou/NAME. `best` is the best mean,
+    None without validation or a defined IoU. `minutes` exclude validation.
     """
 
     rows: list[Row]
@@ -73,7 +73,7 @@ class Learned:
 def fit(
     network: nn.Module,
     crops: Dataset[Item],
-    judge: Judge | None,
+    validate: Validate | None,
     card: Mapping[str, Any],
     recipe: Recipe,
     store: Path,
@@ -92,8 +92,8 @@ def fit(
         An smp network with its start weights.
     crops
         `steps * batch` of them, in the order of training.
-    judge
-        IoU of each held-out image; the mean selects the weights. None: the last
+    validate
+        Gives the IoU of each held-out image; the mean selects the weights. None: the last
         weights are kept.
     card
         The model's; its mean and std normalise the images.
@@ -145,15 +145,15 @@ def fit(
             continue
 
         paused = time.monotonic()
-        judged = judge(Model(average.module.eval(), dict(card), precision)) if judge else {}
-        iou = mean(list(judged.values()))  # None where nothing can be judged
+        ious = validate(Model(average.module.eval(), dict(card), precision)) if validate else {}
+        iou = mean(list(ious.values()))
         row = {"step": at.step, "learning_rate": rate, "loss": float(loss_sum) / seen, "train_iou": counts.iou,
-               "validation_iou": iou, **{f"validation_iou/{name}": judged[name] for name in judged}}  # fmt: skip
+               "validation_iou": iou, **{f"validation_iou/{name}": ious[name] for name in ious}}  # fmt: skip
         seen, counts, loss_sum = 0, Counts(), torch.zeros((), device=fabric.device)
         _record(tracker, row)
         bar.set_postfix({"loss": f"{row['loss']:.3f}", "IoU": f"{row['train_iou'] or 0:.2f}"}
                         | ({} if iou is None else {"val_IoU": f"{iou:.3f}"}))  # fmt: skip
-        at.judged(row, average.module)
+        at.validated(row, average.module)
         _save(store / "last.ckpt", parts, at)
         if at.ended(recipe):
             break
@@ -185,7 +185,7 @@ class _Progress:
         late = self.step >= recipe.steps or self.seconds >= 60 * recipe.minutes
         return late or self.step - self.best_step >= recipe.patience
 
-    def judged(self, row: Row, network: nn.Module) -> None:
+    def validated(self, row: Row, network: nn.Module) -> None:
         """Add a history row; keep the weights if they are the best so far or unscored."""
         self.rows.append(row)
         iou = row["validation_iou"]

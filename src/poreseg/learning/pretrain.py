@@ -22,7 +22,7 @@ from poreseg.tables import write_table
 from poreseg.tracking import Silent
 
 SIDE = 256  # px, of a specimen
-JUDGED = APART  # specimens to validate on: all up to the first repetition
+VALIDATION = APART  # specimens to validate on: all up to the first repetition
 MADE_OF = (  # modules that determine the model
     "classes.py", "drawn/anything.py", "drawn/fields.py", "learning/card.py", "learning/dataset.py", "learning/loop.py",
     "learning/losses.py", "learning/model.py", "learning/moments.py", "learning/pretrain.py", "learning/speed.py",
@@ -96,9 +96,9 @@ def _learn(
     }  # fmt: skip
     torch.manual_seed(seed)
     network = start_network(encoder["name"], weights)
-    judge = partial(_iou, specimens=[Drawn(SIDE, seed + 1)[i] for i in range(JUDGED)])
+    validate = partial(_iou, specimens=[Drawn(SIDE, seed + 1)[i] for i in range(VALIDATION)])
     store = out.with_suffix(".unfinished")
-    learned = fit(network, Drawn(SIDE, seed), judge, card, recipe, store,
+    learned = fit(network, Drawn(SIDE, seed), validate, card, recipe, store,
                   name="pretrain", threads=threads, tracker=Silent())  # fmt: skip
     card |= {"validation_iou": learned.best, "steps": learned.steps,
              "minutes": learned.minutes, "precision": learned.precision}  # fmt: skip

@@ -92,17 +92,17 @@ def train(
     raster_of, label_of = by_name(rasters), by_name(labels)
     table = read_table(tiles)
     held_out = table["fold"] == fold
-    learned_from, validating = (sorted(table[rows]["image"].unique()) for rows in (~held_out, held_out))  # fmt: skip
+    training, validating = (sorted(table[rows]["image"].unique()) for rows in (~held_out, held_out))  # fmt: skip
     crops = Crops(table[~held_out], raster_of, label_of, load_pipeline(pipeline),
                   pore_share=pore_share, seed=number)  # fmt: skip
     specimens = Drawn(augment["crop_px"], number, inverse=drawn > 0 and crops.bright())
     items = WithDrawn(crops, specimens, drawn)
-    judged_by = [(raster_of[name], label_of[name]) for name in validating]
-    used = sorted({*learned_from, *validating})
+    validation = [(raster_of[name], label_of[name]) for name in validating]
+    used = sorted({*training, *validating})
     card: dict[str, Any] = {
         "encoder": encoder, "mean": encoder["mean"], "std": encoder["std"],
         "threshold": THRESHOLD, "temperature": 1.0, "validation_iou": None,
-        "fold": fold, "images": learned_from, "validation_images": validating,
+        "fold": fold, "images": training, "validation_images": validating,
         "git_commit": git_commit(), "data_hash": data_hash([p[n] for n in used for p in (raster_of, label_of)]),
         "params_hash": digest([settings, augment, sha256(start)]), "mlflow_run_id": tracker.run_id,
         **_stretch(raster_of[used[0]]),
@@ -124,17 +124,17 @@ def train(
     # learn
     store = Path(checkpoints) / key[:16]
     learned = fit(
-        network, items, partial(validate, images=judged_by) if judged_by else None, card, pace, store,
+        network, items, partial(validate, images=validation) if validation else None, card, pace, store,
         name="refit on all" if fold is None else f"train fold {fold}", threads=threads, tracker=tracker,
     )  # fmt: skip
     card |= {"steps": learned.steps, "minutes": learned.minutes, "precision": learned.precision}
-    if judged_by:
+    if validation:
         card["validation_iou"] = learned.best
-        found = calibrate(Model(network, card, learned.precision), judged_by)
+        found = calibrate(Model(network, card, learned.precision), validation)
         card["temperature"], card["threshold"] = found
     else:
         apply_temperature(network, card["temperature"])
-    seen = looks_of(Model(network, card), [raster_of[name] for name in learned_from])
+    seen = looks_of(Model(network, card), [raster_of[name] for name in training])
     network.cpu()
 
     # keep
