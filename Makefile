@@ -6,7 +6,7 @@ UI := http://127.0.0.1:5000/\#/experiments/1/runs?workflowType=machine_learning&
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint ui lock clean
 
-help:  ## list the verbs
+help:  ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 14
 
 setup: .venv/installed  ## create the environment in .venv
@@ -17,7 +17,7 @@ setup: .venv/installed  ## create the environment in .venv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
-run: setup  ## run the pipeline on data/raw, or on the demo study where that is empty
+run: setup  ## run the pipeline on data/raw, or on the demo study if that is empty
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
 
 test: setup lint  ## run everything that CI runs
@@ -33,7 +33,7 @@ ui: setup  ## serve the MLflow UI
 	@echo "curves and scores of all trainings: $(UI)"
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
-lock: setup  ## compile requirements.txt anew from pyproject.toml
+lock: setup  ## recompile requirements.txt from pyproject.toml
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.txt
 	echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile --quiet - --universal \

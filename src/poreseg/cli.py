@@ -53,7 +53,7 @@ def main() -> None:
 @app.command()
 def predict(
     images: Annotated[
-        list[Path], typer.Argument(help="Images of any format that is read.", metavar="IMAGE...")
+        list[Path], typer.Argument(help="Images in any supported format.", metavar="IMAGE...")
     ],
     model: Annotated[
         list[Path],
@@ -84,7 +84,7 @@ def predict(
     ] = None,
     params: ParamsFile = None,
 ) -> None:
-    """Find the pores in images that the model has not seen: mask, overlay in blue, porosity."""
+    """Predict images outside a study: masks, overlays with pores in blue, porosity."""
     from poreseg.analysis.morphometry import measure
     from poreseg.images.ingest import ingest
     from poreseg.plan import recorded
@@ -140,11 +140,11 @@ def predict(
 def check(
     study: Annotated[Path | None, typer.Argument(help="A study folder; else data/raw.")] = None,
     params: ParamsFile = None,
-    sheet: Annotated[
-        Path, typer.Option(help="Picture of all labels over their images, to write.")
-    ] = Path("results/check.png"),
+    sheet: Annotated[Path, typer.Option(help="PNG to write: all labels over their images.")] = Path(
+        "results/check.png"
+    ),
 ) -> None:
-    """Read a whole study, train nothing, say how each file is understood, and show it."""
+    """Read a whole study without training: report and show how each file is understood."""
     from PIL import Image
 
     from poreseg.check import check_sample, contact_sheet
@@ -195,7 +195,7 @@ def check(
 def convert(
     label: Annotated[
         list[Path],
-        typer.Argument(help="A label that poreseg reads, or OME-TIFF masks, one for each class."),
+        typer.Argument(help="A label in any supported format, or OME-TIFF masks, one per class."),
     ],
     image: Annotated[Path, typer.Option(help="The image that it belongs to.")],
     to: Annotated[str, typer.Option(help="mask, geojson, labelme or coco.")],
@@ -203,7 +203,7 @@ def convert(
     plane: Annotated[int | None, typer.Option(help="Plane of a stack, from 1.", min=1)] = None,
     params: ParamsFile = None,
 ) -> None:
-    """Write a label in another format: the way back into the labelling tool."""
+    """Write a label in another format, e.g. to correct a mask in the labelling tool."""
     from poreseg.labels import convert as conversion
     from poreseg.labels.label import Classes
     from poreseg.labels.write import FORMS
@@ -221,9 +221,9 @@ def convert(
 def export(
     model: Annotated[Path, typer.Argument(help="A model folder, e.g. results/model/all.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
-    form: Annotated[str, typer.Option("--format", help="onnx, the one there is.")] = "onnx",
+    form: Annotated[str, typer.Option("--format", help="onnx is the only one.")] = "onnx",
 ) -> None:
-    """Write a model, from stretched pixels to probabilities, for other programs."""
+    """Write a model for other programs: from stretched pixels to probabilities."""
     import torch
 
     from poreseg.learning.model import export_onnx, load_model
@@ -238,9 +238,9 @@ def export(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Folder to draw it in.")] = Path("data/demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder to write it to.")] = Path("data/demo"),
 ) -> None:
-    """Draw the demo study: 17 images of four modalities with exact labels in three formats."""
+    """Write the demo study: 17 synthetic images of four modalities, labels in three formats."""
     from poreseg.drawn.study import draw_study, files
 
     own = set(map(Path, files(folder)))
@@ -254,7 +254,7 @@ def demo(
 def summary(
     results: Annotated[Path, typer.Argument(help="A results folder.")] = Path("results"),
 ) -> None:
-    """Say where a build's page and masks are, and its IoU."""
+    """Print where a build's page and masks are, and its IoU."""
     from poreseg.build import summary as summarise
 
     console.print(summarise(results), highlight=False)
