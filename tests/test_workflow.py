@@ -53,9 +53,13 @@ def test_every_image_gets_its_mask_picture_outlines_and_pores(project, results):
         assert mask.tags()["PIXEL_SIZE_FROM"] == "samples.csv or --pixel-size-um"
         assert len(mask.tags()["DATA_HASH"]) == 64
         assert mask.profile["tiled"]
-    tags = tifffile.TiffFile(results / "masks" / "ct-1.tif").pages[0].tags  # where Fiji looks
-    assert (tags["XResolution"].value, tags["YResolution"].value) == ((2500, 1),) * 2
-    assert tags["ResolutionUnit"].value == 3  # pixels per cm
+    with tifffile.TiffFile(results / "masks" / "ct-1.tif") as mask:  # as Fiji reads it
+        tags = {name: mask.pages[0].tags[name].value for name in ("XResolution", "YResolution", "ResolutionUnit")}  # fmt: skip
+    assert tags == {
+        "XResolution": (2500, 1),
+        "YResolution": (2500, 1),
+        "ResolutionUnit": 3,
+    }  # per cm
 
 
 def test_the_build_ends_by_saying_where_things_are(project):
