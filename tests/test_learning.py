@@ -120,7 +120,7 @@ def test_the_packaged_weights_know_a_cat_and_an_espresso():
 
 def test_the_fallback_is_taken_aloud_and_recorded(tmp_path, no_hub):
     with pytest.warns(
-        PoresegWarning, match="resnet34 cannot be had here: .*Taking tu-tf_efficientnet_lite0"
+        PoresegWarning, match="resnet34 are not available here: .*Taking tu-tf_efficientnet_lite0"
     ):
         weights, card = prepare(tmp_path)
     assert card["name"] == "tu-tf_efficientnet_lite0"

@@ -71,7 +71,7 @@ def prepare_encoder(
     file
         Local file of weights; overrides `weights`.
     fallback
-        Encoder to take, with a warning, where the weights of `name` cannot be had.
+        Encoder to take, with a warning, if the weights of `name` are unavailable.
 
     Raises
     ------
@@ -130,11 +130,11 @@ def normalisation(name: str) -> tuple[list[float], list[float]]:
 
 
 def _imagenet(name: str, fallback: str | None) -> tuple[str, Weights]:
-    """ImageNet weights of an encoder or, where they cannot be had, of the fallback."""
+    """ImageNet weights of an encoder or, if they are unavailable, of the fallback."""
     found, why = _find_imagenet(name)
     if found:
         return name, found
-    missing = f"ImageNet weights of {name} cannot be had here: {'; '.join(why)}."
+    missing = f"ImageNet weights of {name} are not available here: {'; '.join(why)}."
     advice = (
         "Name a file of weights in encoder.file in params.yaml, or make the hub reachable once "
         "(its cache is used from then on), or set encoder.weights: none"
