@@ -5,7 +5,7 @@ import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +27,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the known name closest to `name`, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def first_of(names: Sequence[str], most: int = 3) -> str:
+    """The first names of many, for a message.
+
+    >>> first_of(["a", "b", "c", "d"]), first_of(["a"])
+    ('a, b, c, ...', 'a')
+    """
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _one_line(message: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from poreseg.errors import PoresegError, nearest, warn
+from poreseg.errors import PoresegError, first_of, nearest, warn
 from poreseg.images import registry as image_formats
 from poreseg.images.scale import micrometres
 from poreseg.labels import registry as label_formats
@@ -153,8 +153,7 @@ def list_samples(
     _tell_alike(samples, folder)
     left_out = [s.image.name for s in samples if s.labels and not row_of[s.name].get("specimen")]
     if left_out and any(row.get("specimen") for row in rows.values()):
-        shown = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")
-        warn(f"{table}: each counts as a specimen of its own, for none is given: {shown}; "
+        warn(f"{table}: each counts as a specimen of its own, for none is given: {first_of(left_out, 5)}; "
              "if some are of one specimen, name it, or both sides of a split may show it")  # fmt: skip
     return samples
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from poreseg.errors import PoresegError, nearest, warn
+from poreseg.errors import PoresegError, first_of, nearest, warn
 from poreseg.labels.rasterise import class_of
 from poreseg.labels.registry import images_in
 from poreseg.names import composed, stem, unique
@@ -74,15 +74,15 @@ def _owners(label: Path, images: Mapping[str, Path]) -> dict[str, str | None]:
     }
     if any(parts.values()) and (strange := sorted(by_stem.keys() - images.keys())):
         warn(f"{label}: {len(strange)} of the {len(held)} images that it labels are not among the study's: "
-             f"{', '.join(strange[:3])}{', ...' * (len(strange) > 3)}")  # fmt: skip
+             f"{first_of(strange)}")  # fmt: skip
     return {name: part for name, part in parts.items() if part}
 
 
 def _astray(label: Path, images: Mapping[str, Path], folder: Path) -> PoresegError:
     """What to tell of a label that is of no image."""
     if held := images_in(label):
-        return PoresegError(f"{label}: of the {len(held)} images that it labels ({', '.join(sorted(map(stem, held))[:3])}"
-                            f"{', ...' * (len(held) > 3)}) none is in {folder / 'images'}; add or rename them")  # fmt: skip
+        return PoresegError(f"{label}: of the {len(held)} images that it labels ({first_of(sorted(map(stem, held)))}) "
+                            f"none is in {folder / 'images'}; add or rename them")  # fmt: skip
     return PoresegError(
         f"{label}: there is no image of that name in {folder / 'images'}"
         f"{nearest(stem(label), images)}; rename the label or add its image"

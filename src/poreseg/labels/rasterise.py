@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poreseg.classes import MATRIX, OURS, PORE, UNKNOWN
-from poreseg.errors import warn
+from poreseg.errors import first_of, warn
 from poreseg.images.companions import fingerprint
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.labels import mask
@@ -45,8 +45,8 @@ def _tell_others(path: Path, image: str) -> None:
     held = images_in(path) if stem(path) == stem(image) else {}
     others = sorted(name for name in held if stem(name) != stem(image))
     if others and len(held) > 1:
-        warn(f"{path}: has the name of {image}, so it labels that image alone, but holds labels of {', '.join(others[:3])}"
-             f"{', ...' * (len(others) > 3)} as well; if they are of the study, give the file a name of its own")  # fmt: skip
+        warn(f"{path}: has the name of {image}, so it labels that image alone, but holds labels of {first_of(others)} "
+             f"as well; if they are of the study, give the file a name of its own")  # fmt: skip
 
 
 def on_specimen(
