@@ -92,17 +92,17 @@ def train(
     raster_of, label_of = by_name(rasters), by_name(labels)
     table = read_table(tiles)
     held_out = table["fold"] == fold
-    training, validating = (sorted(table[rows]["image"].unique()) for rows in (~held_out, held_out))  # fmt: skip
+    trained_on, validated_on = (sorted(table[rows]["image"].unique()) for rows in (~held_out, held_out))  # fmt: skip
     crops = Crops(table[~held_out], raster_of, label_of, load_pipeline(pipeline),
                   pore_share=pore_share, seed=number)  # fmt: skip
     specimens = Drawn(augment["crop_px"], number, inverse=drawn > 0 and crops.bright())
     items = WithDrawn(crops, specimens, drawn)
-    validation = [(raster_of[name], label_of[name]) for name in validating]
-    used = sorted({*training, *validating})
+    validation = [(raster_of[name], label_of[name]) for name in validated_on]
+    used = sorted({*trained_on, *validated_on})
     card: dict[str, Any] = {
         "encoder": encoder, "mean": encoder["mean"], "std": encoder["std"],
         "threshold": THRESHOLD, "temperature": 1.0, "validation_iou": None,
-        "fold": fold, "images": training, "validation_images": validating,
+        "fold": fold, "images": trained_on, "validation_images": validated_on,
         "git_commit": git_commit(), "data_hash": data_hash([p[n] for n in used for p in (raster_of, label_of)]),
         "params_hash": digest([settings, augment, sha256(start)]), "mlflow_run_id": tracker.run_id,
         **_stretch(raster_of[used[0]]),
@@ -134,7 +134,7 @@ def train(
         card["temperature"], card["threshold"] = found
     else:
         apply_temperature(network, card["temperature"])
-    seen = looks_of(Model(network, card), [raster_of[name] for name in training])
+    seen = looks_of(Model(network, card), [raster_of[name] for name in trained_on])
     network.cpu()
 
     # keep
