@@ -12,9 +12,8 @@ from poreseg.files import whole
 from poreseg.images.registry import open_image
 from poreseg.images.source import Choice
 from poreseg.labels.label import Classes, Grid, Label
-from poreseg.labels.rasterise import class_of, read_label
+from poreseg.labels.rasterise import read_label
 from poreseg.labels.write import write_label
-from poreseg.names import stem
 
 
 def convert(
@@ -28,11 +27,6 @@ def convert(
         It cannot be read; several labels are not masks of one class each; or the output would be
         misread with `classes`: 255 in a mask, for example, if they call it unknown.
     """
-    if len(labels) > 1 and (
-        other := [path for path in labels if class_of(path, image.name) is None]
-    ):
-        raise PoresegError(f"{other[0]}: of several labels each is a mask of one class, called "
-                           f"{stem(image)}_CLASS.ome.tif; name one label, or rename these")  # fmt: skip
     with open_image(image, Choice(plane=plane)) as source:
         grid = Grid.of(source, image.name, plane)
     label = read_label(labels, grid, classes)

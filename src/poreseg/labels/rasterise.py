@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poreseg.classes import MATRIX, OURS, PORE, UNKNOWN
-from poreseg.errors import first_of, warn
+from poreseg.errors import PoresegError, first_of, warn
 from poreseg.images.companions import fingerprint
 from poreseg.images.raster import open_raster, write_raster
 from poreseg.labels import mask
@@ -27,8 +27,17 @@ def read_label(paths: Sequence[Path], grid: Grid, classes: Classes) -> Label:
     Masks of one class each are named by image and class, as APEER exports them; if one of
     them is of matrix (its background), pixels that none marks are unknown. Warns if a label
     has no pore or no matrix.
+
+    Raises
+    ------
+    PoresegError
+        A file cannot be read; or several files are not masks of one class each.
     """
-    if class_of(paths[0], grid.image) is not None:
+    of_no_class = [path for path in paths if class_of(path, grid.image) is None]
+    if len(paths) > 1 and of_no_class:
+        raise PoresegError(f"{of_no_class[0]}: of several labels each is a mask of one class, called "
+                           f"{stem(grid.image)}_CLASS.ome.tif; name one label, or rename these")  # fmt: skip
+    if not of_no_class:
         label = _read_classes(paths, grid, classes)
     else:
         label = read_file(paths[0], grid, classes)
