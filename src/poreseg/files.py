@@ -64,7 +64,7 @@ def whole(path: Path | str) -> Iterator[Path]:
 
 def _refused(path: Path, error: OSError) -> PoresegError:
     return PoresegError(
-        f"{path}: cannot be written ({error.strerror or error}); name another place"
+        f"{path}: cannot be written ({error.strerror or error}); name another path"
     )
 
 
