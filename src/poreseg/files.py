@@ -63,9 +63,7 @@ def whole(path: Path | str) -> Iterator[Path]:
 
 
 def _refused(path: Path, error: OSError) -> PoresegError:
-    return PoresegError(
-        f"{path}: cannot be written ({error.strerror or error}); name another path"
-    )
+    return PoresegError(f"{path}: cannot be written ({error.strerror or error}); name another path")
 
 
 def no_room(path: Path | str) -> PoresegError:
