@@ -65,7 +65,7 @@ def predict(
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="Pore from this probability; else the model's own, 0.4 for images unlike those of training."
+            help="Pore from this probability; else the model's own, 0.5 for images unlike those of training."
         ),
     ] = None,
     pixel_size_um: Annotated[

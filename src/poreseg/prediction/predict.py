@@ -12,12 +12,14 @@ from poreseg.errors import warn
 from poreseg.files import whole
 from poreseg.images.raster import new_raster, open_raster, to_rasterio
 from poreseg.images.windows import Window, grid
-from poreseg.learning.card import THRESHOLD
 from poreseg.learning.sliding import Predictor, predict_strips
 from poreseg.prediction.engine import load
 from poreseg.prediction.polarity import how_seen
 from poreseg.prediction.refine import WINDOW, Bounds, Second, bounds, learn_from
 
+# Of strange rasters. A threshold fitted to other materials is not for them, nor is the usual 0.4 for
+# calibrated probabilities: their probabilities are too high (docs/accuracy.md).
+STRANGE_THRESHOLD = 0.5
 LEVELS = 4096  # of probability: finer ones are noise of bf16, and treble the file
 LINEAGE = ("git_commit", "data_hash", "params_hash", "mlflow_run_id")
 Parts = Iterable[tuple[Window, NDArray[np.float32]]]  # of a raster, with values (B, H, W)
@@ -66,11 +68,10 @@ def predict_with(
 
     `out` is a GeoTIFF of float32 in 0..1 on the raster's grid, NaN where there is no
     specimen; with `spread`, a second band is the standard deviation over models and views.
-    Its tags: the source's digest (SOURCE_SHA256); the models' lineage and mean THRESHOLD (the
-    usual one for a strange raster, as theirs were fitted to other materials); POLARITY, "as it
-    is" or "inverted" (`polarity` is "keep", "invert" or "auto"), and STRANGE, whether it is unlike
-    all training images, see `how_seen`; and REFINED, the weight of its own colours (0 to 1), see
-    `poreseg.prediction.refine`.
+    Its tags: the source's digest (SOURCE_SHA256); the models' lineage and mean THRESHOLD
+    (`STRANGE_THRESHOLD` for a strange raster); POLARITY, "as it is" or "inverted" (`polarity` is
+    "keep", "invert" or "auto"), and STRANGE, whether it is unlike all training images, see
+    `how_seen`; and REFINED, the weight of its own colours (0 to 1), see `poreseg.prediction.refine`.
     """
     name, seen = Path(raster).stem, how_seen(models, raster, polarity)
     if seen.why:
@@ -79,7 +80,7 @@ def predict_with(
         warn(f"{name}: looks like no image that the model has learned from; look at its pores, and label some like it for training")  # fmt: skip
     tags = {key.upper(): ",".join(str(model.card[key]) for model in models) for key in LINEAGE}
     fitted = float(np.mean([model.card["threshold"] for model in models]))  # to known materials
-    threshold = THRESHOLD if seen.strange else fitted
+    threshold = STRANGE_THRESHOLD if seen.strange else fitted
     tags["THRESHOLD"] = str(threshold)
     tags["REFINED"] = "0"
     tags["POLARITY"] = "inverted" if seen.inverse else "as it is"
