@@ -213,14 +213,14 @@ def main() -> None:
 
     mpx = given.height * given.width / 1e6
     print(
-        f"{given.width} x {given.height} px, pore {masks[WHOLE].mean():.1%}, {given.threads} threads"
+        f"{given.width} x {given.height} px, pore {100 * masks[WHOLE].mean():.1f} %, {given.threads} threads"
     )
     print(
         f"{'method':38} {'Mpx/s':>6} {'ratio':>6} {'peak MiB':>9} {'IoU':>7} {'vs fp32':>8} {'forward':>8}"
     )
     for method, about in found.items():
         about["mpx_per_s"] = mpx / about["seconds"]
-        share = "" if about["forward_share"] is None else f"{about['forward_share']:.0%}"
+        share = "" if about["forward_share"] is None else f"{100 * about['forward_share']:.0f} %"
         ratio = about["seconds"] / found[OURS]["seconds"]
         print(f"{method:38} {about['mpx_per_s']:6.2f} {ratio:6.2f} {about['peak_mib']:9}"
               f" {about['iou_vs_whole']:7.4f} {about['iou_vs_fp32']:8.4f} {share:>8}")  # fmt: skip

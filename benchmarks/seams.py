@@ -81,7 +81,10 @@ def main() -> None:
             for overlap in (overlap for overlap in OVERLAPS if 2 * overlap <= window):
                 mask = predict_raster([model], raster, window=window, overlap=overlap, batch=1, tta="none") >= threshold  # fmt: skip
                 found[window, overlap] = float((mask & whole).sum() / (mask | whole).sum())
-    reach = {f"{share:.0%}": int(np.searchsorted(field, share)) for share in (0.5, 0.9, 0.95, 0.99)}
+    reach = {
+        f"{100 * share:.0f} %": int(np.searchsorted(field, share))
+        for share in (0.5, 0.9, 0.95, 0.99)
+    }
     print("gradient from within px:", reach)
     for (window, overlap), iou in found.items():
         print(f"window {window:5} overlap {overlap:4}  IoU {iou:.4f}")

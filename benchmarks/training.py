@@ -183,7 +183,7 @@ def main() -> None:
     print(
         f"{build.card['name']}, batches of {PARAMS.train.batch}, {torch.get_num_threads()} threads"
     )
-    print(f"all but the model's step: {found['data_share']:.0%} of the wall time")
+    print(f"all but the model's step: {100 * found['data_share']:.0f} % of the wall time")
     print(f"times faster than smp's example loop: {found['ratio_smp_example']:.2f}")
     report(found, given.json)
 

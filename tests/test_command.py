@@ -96,7 +96,7 @@ def test_check_asks_whether_a_mask_is_inverted(study):
     out = poreseg("check", study)
     assert (
         f"warning: {mask}: " in out
-        and "% of it is pore (0 matrix, 255 pore); is it inverted?" in out
+        and " % of it is pore (0 matrix, 255 pore); is it inverted?" in out
     )
 
 

@@ -215,7 +215,7 @@ def test_pores_where_the_image_shows_no_specimen_are_told():
     valid = np.ones(PORE.shape, bool)
     assert (on_specimen(PORE, valid, "a.png") == PORE).all()
     with pytest.warns(
-        PoresegWarning, match="100% of its labelled pores lie where it shows no specimen"
+        PoresegWarning, match="100 % of its labelled pores lie where it shows no specimen"
     ):
         values = on_specimen(PORE, PORE == 0, "a.png")
     np.testing.assert_array_equal(values, np.where(PORE == 1, 255, 0))

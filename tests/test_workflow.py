@@ -229,7 +229,7 @@ def test_a_specimen_of_several_images_has_its_porosity_in_the_page(results, tmp_
     of = {kind: [results / kind / "photo-2.tif"] for kind in ("masks", "labels", "rasters")}
     page = page_of(results, tmp_path, of, specimens=tmp_path / "specimens.csv")
     found = read_table(tmp_path / "specimens.csv").set_index("specimen").loc["a < b"]
-    assert f"<td>a &lt; b</td><td>2</td><td>{found['porosity']:.1%}</td>".replace("%", " %") in page
+    assert f"<td>a &lt; b</td><td>2</td><td>{100 * found['porosity']:.1f} %</td>" in page
 
 
 def test_an_inverse_of_what_was_learned_from_is_seen_inverted_and_the_page_says_so(results):
@@ -291,8 +291,8 @@ def test_the_command_predicts_like_the_pipeline(project, results, tmp_path):
         np.testing.assert_array_equal(mine.read(), theirs.read())
     porosity = pd.read_csv(tmp_path / "porosity.csv", index_col="image")["porosity"]
     assert set(porosity.index) == {"ct-1", "sem-4"}  # of both calls, but each tells of its own
-    assert f"{porosity['sem-4']:.1%}" in out and "ct-1" not in out
-    assert f"{porosity['ct-1']:.1%}" in first
+    assert f"{100 * porosity['sem-4']:.1f} %" in out and "ct-1" not in out
+    assert f"{100 * porosity['ct-1']:.1f} %" in first
     assert (tmp_path / "overlays" / "sem-4.png").is_file()
     models = [results / "model" / name for name in ("fold-0", "all")]
     both = project.run("poreseg", "predict", "data/raw/images/sem-4.png", *(f"--model={m}" for m in models),

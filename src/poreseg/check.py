@@ -68,7 +68,7 @@ def check_sample(sample: Sample, params: Params) -> Checked:
         known = on_specimen(values, view.valid, sample.image.name)
         known = known[known != UNKNOWN]
         porosity = np.mean(known == PORE) if known.size else np.nan
-        share = f"{porosity:.1%}" if known.size else "unknown"
+        share = f"{100 * porosity:.1f} %" if known.size else "unknown"
         if not classes.sparse and MOSTLY < porosity < 1:
             warn(f"{sample.labels[0]}: {share} of it is pore ({label.understood}); is it inverted?")
         regions = ndimage.label(label.values == PORE, np.ones((3, 3)))[1]

@@ -313,6 +313,6 @@ def _print_porosity(path: Path, images: Collection[str]) -> None:
     found = read_table(path)
     for _, row in found[found["image"].isin(images)].iterrows():
         unit = "um" if np.isfinite(row["pixel_size_um"]) else "px"
-        table.add_row(escape(row["image"]), f"{row['porosity']:.1%}", str(row["pores"]),
+        table.add_row(escape(row["image"]), f"{100 * row['porosity']:.1f} %", str(row["pores"]),
                       _length(row[f"area_weighted_median_diameter_{unit}"], unit), "strange" if row["strange"] else "")  # fmt: skip
     console.print(table)

@@ -127,7 +127,7 @@ class Frame:
             found.append("border of " + ", ".join(f"{n} px {side}" for side, n in sides if n))
         if self._around is not None:
             what = "outside the field of view" if self.air is None else "air around the specimen"
-            found.append(f"{self._around.mean():.0%} {what}")
+            found.append(f"{100 * self._around.mean():.0f} % {what}")
         return "; ".join(found)
 
 
@@ -170,7 +170,7 @@ def find_frame(
     told = (~view.valid[:kept]).mean() >= SHARE[0]  # marked by the file; fewer may be dead pixels
     air = None if told else air_around(bands, np.zeros(bands[0].shape, bool) if outside is None else outside)  # fmt: skip
     if not told and outside is None and air is None and (share := filled_around(bands)) >= SHARE[0]:
-        warn(f"{source.path}: {share:.0%} of it is one value that reaches three corners, and counts as specimen; if "
+        warn(f"{source.path}: {100 * share:.0f} % of it is one value that reaches three corners, and counts as specimen; if "
              "it shows none, make it NaN or nodata, or crop the image (ingest.border: none counts it without this warning)")  # fmt: skip
     fill = rim = None
     if outside is not None:

@@ -65,7 +65,7 @@ def on_specimen(
     pores = values == PORE
     lost = np.count_nonzero(pores & ~valid)
     if lost > LOST * np.count_nonzero(pores):
-        warn(f"{image}: {lost / np.count_nonzero(pores):.0%} of its labelled pores lie where it shows no specimen "
+        warn(f"{image}: {100 * lost / np.count_nonzero(pores):.0f} % of its labelled pores lie where it shows no specimen "
              "(NaN, transparent or nodata, or its frame, see poreseg check), and do not count")  # fmt: skip
     return np.where(valid, values, np.uint8(UNKNOWN))
 
