@@ -16,7 +16,7 @@ from rasterio.warp import transform
 from shapely import affinity
 from shapely.geometry.base import BaseGeometry
 
-from poreseg.errors import PoresegError, warn
+from poreseg.errors import PoresegError, first_of, warn
 from poreseg.labels.label import Bitmap, Grid, Region
 
 Drawn = TypeVar("Drawn")
@@ -131,7 +131,7 @@ def on_plane(areas: Sequence[Drawn], planes: Sequence[int], grid: Grid, path: Pa
     several = sorted(set(planes) - {0})
     if grid.plane is None and len(several) > 1:
         raise PoresegError(
-            f"{path}: drawn on planes {', '.join(map(str, several[:5]))}; say which one the image is, as "
+            f"{path}: drawn on planes {first_of([*map(str, several)])}; say which one the image is, as "
             "plane in samples.csv or with --plane, or keep those of one plane"
         )
     if grid.plane is None and several and several != [1]:
