@@ -315,8 +315,8 @@ def test_predictions_do_not_mix_with_what_a_build_or_another_image_gave(project,
     tifffile.imwrite(other, tifffile.imread(image)[::-1])
     out = str(tmp_path / "out")
     for path in (image, image, other):
-        told = project.run("poreseg", "predict", str(path), "-m", "results/model/all", "-o", out,
-                           status=int(path == other))  # fmt: skip
+        told = project.run("poreseg", "predict", str(path), "-m", "results/model/fold-0", "-o", out,
+                           status=int(path == other))  # the build's model of this image  # fmt: skip
     assert "ct-1.tif was not made from this very file" in told
     with rasterio.open(tmp_path / "out/masks/ct-1.tif") as mask, rasterio.open(results / "masks/ct-1.tif") as same:  # fmt: skip
         np.testing.assert_array_equal(mask.read(), same.read())
