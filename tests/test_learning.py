@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -832,6 +833,30 @@ def test_without_pores_nothing_is_calibrated(model, tmp_path):
     ingest_array(tmp_path / "r.tif", np.random.default_rng(0).integers(0, 255, (70, 70), np.uint8))
     write_raster(tmp_path / "l.tif", np.zeros((70, 70), np.uint8))
     assert calibrate(model, [(tmp_path / "r.tif", tmp_path / "l.tif")]) == (1.0, THRESHOLD)
+
+
+@pytest.mark.parametrize(("with_pores", "is_fitted"), [(4, False), (5, True)])
+def test_a_threshold_is_fitted_to_five_images_with_pores(tmp_path, with_pores, is_fitted):
+    """An image without pores has no IoU, so it says nothing about the threshold."""
+
+    class BrightIsPore:
+        card: dict = {}  # noqa: RUF012
+        network = SimpleNamespace(segmentation_head=torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)))
+
+        def probabilities(self, windows):
+            return (windows[..., 0] / 255).astype(np.float32)
+
+    images = []
+    for number in range(with_pores + 4):
+        raster, label = tmp_path / f"r{number}.tif", tmp_path / f"l{number}.tif"
+        truth = np.zeros((64, 64), np.uint8)
+        truth[20:40] = number < with_pores
+        write_raster(raster, np.where(truth, 200, 120).astype(np.uint8), tags={"LOW": 0, "HIGH": 255})  # fmt: skip
+        write_raster(label, truth)
+        images.append((raster, label))
+    _, threshold = calibrate(BrightIsPore(), images)
+    assert (threshold > 120 / 255) == is_fitted
+    assert is_fitted or threshold == THRESHOLD
 
 
 def test_a_temperature_divides_the_logits():

@@ -22,7 +22,7 @@ from poreseg.metrics import BINS, histograms, iou_by_threshold
 STITCHED = {"window": 512, "overlap": 64, "batch": 4}  # how training predicts whole images
 MAX_TEMPERATURE = 10.0  # and 1 / 10 the least
 THRESHOLDS = np.arange(0.2, 0.71, 0.02)
-LEAST_IMAGES = 5  # for a fitted threshold; one of fewer failed on other images (docs/accuracy.md)
+LEAST_IMAGES = 5  # with pores; a threshold fitted to two failed on other images (docs/accuracy.md)
 
 
 def calibrate(model: Model, images: Sequence[tuple[Path, Path]]) -> tuple[float, float]:
@@ -40,14 +40,14 @@ def calibrate(model: Model, images: Sequence[tuple[Path, Path]]) -> tuple[float,
     -------
     The temperature (1 where the labels lack pore or matrix), and the best threshold with
     predict's default turns and flips (`THRESHOLD` where they lack one, or for fewer than
-    `LEAST_IMAGES` images).
+    `LEAST_IMAGES` images with pores).
     """
     pore, matrix = _counted(model, images, tta="none")
     if not pore.any() or not matrix.any():
         return 1.0, THRESHOLD
     temperature = fit_temperature(pore, matrix)
     apply_temperature(model.network, temperature)
-    if len(images) < LEAST_IMAGES:
+    if np.count_nonzero(pore.any(axis=1)) < LEAST_IMAGES:
         return temperature, THRESHOLD
     return temperature, best_threshold(*_counted(model, images, tta="auto"))
 
