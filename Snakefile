@@ -189,6 +189,7 @@ rule pretrain:
     threads: workflow.cores
     resources:
         gpu_percent=gpu_percent(),
+        workers=plan.params.pretrain.workers,
     params:
         settings=plan.settings("pretrain"),
     script:
@@ -214,6 +215,7 @@ rule train:
     threads: max(1, workflow.cores // max(1, len(gpus())))
     resources:
         gpu_percent=gpu_percent(),
+        workers=plan.params.train.workers,
     params:
         settings=plan.settings("train"),
         checkpoints=at(".checkpoints"),
@@ -241,6 +243,7 @@ rule refit:
     threads: workflow.cores
     resources:
         gpu_percent=gpu_percent(),
+        workers=plan.params.train.workers,
     params:
         settings=plan.settings("train") | plan.settings("refit"),
         checkpoints=at(".checkpoints"),

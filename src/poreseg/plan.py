@@ -60,10 +60,11 @@ class Plan:
     def settings(self, verb: str) -> dict[str, Any]:
         """The params of one verb only, so that other verbs' params do not rerun it.
 
-        `train.start` is left out: it is an input of the rule, see `start`.
+        `train.start` is left out: it is an input of the rule, see `start`. So are `workers`, a
+        resource of the rule: they change no result.
         """
         section: dict[str, Any] = getattr(self.params, verb).model_dump(mode="json")
-        return {key: value for key, value in section.items() if key != "start"}
+        return {key: section[key] for key in section if key not in ("start", "workers")}
 
     def at(self, path: str) -> str:
         """A path under the results folder, wildcards and all."""

@@ -15,5 +15,6 @@ if __name__ == "__main__":  # spawned workers import this file
             Path(snakemake.output.card).parent,
             cache=CACHE / "pretrained",
             threads=snakemake.threads,
+            workers=snakemake.resources.workers,
             **snakemake.params.settings,
         )

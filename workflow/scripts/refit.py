@@ -19,6 +19,7 @@ if __name__ == "__main__":  # spawned workers import this file
                 fold=None,
                 checkpoints=snakemake.params.checkpoints,
                 threads=snakemake.threads,
+                workers=snakemake.resources.workers,
                 tracker=tracker,
                 **snakemake.params.settings,
             )

@@ -17,6 +17,7 @@ if __name__ == "__main__":  # spawned workers import this file
             fold=int(snakemake.wildcards.fold),
             checkpoints=snakemake.params.checkpoints,
             threads=snakemake.threads,
+            workers=snakemake.resources.workers,
             tracker=tracker,
             **snakemake.params.settings,
         )

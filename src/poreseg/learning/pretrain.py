@@ -37,10 +37,10 @@ def pretrain(
     *,
     cache: Path | str,
     threads: int,
+    workers: int,
     steps: int,
     batch: int,
     learning_rate: float,
-    workers: int,
     seed: int,
 ) -> None:
     """Write the model folder of a U-Net trained only on synthetic specimens.
@@ -58,6 +58,8 @@ def pretrain(
         Folder of pretrained models, and of what a killed training resumes from.
     threads
         Of the processor, where there is no GPU.
+    workers
+        Processes that draw.
 
     The other parameters are the `pretrain` section of params.yaml.
     """

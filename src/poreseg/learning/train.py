@@ -42,6 +42,7 @@ def train(
     fold: int | None,
     checkpoints: Path | str,
     threads: int,
+    workers: int,
     tracker: Silent,
     pore_share: float,
     drawn: float,
@@ -73,6 +74,8 @@ def train(
         Folder of checkpoints, from which a killed training resumes.
     threads
         Processor threads of torch.
+    workers
+        Processes that prepare crops.
 
     The other parameters are the `train` section of params.yaml.
 
@@ -82,7 +85,7 @@ def train(
         `start` has another encoder, mean or std, or no pixel of the training images is labelled.
     """
     tracker.claim(model)
-    pace = Recipe(**recipe)
+    pace = Recipe(**recipe, workers=workers)
     _check_start(start, encoder_card)
     number = 1000 * seed + (999 if fold is None else fold)  # other crops in each training
     settings = {**recipe, "pore_share": pore_share, "drawn": drawn, "seed": seed, "fold": fold}
