@@ -59,6 +59,7 @@ from poreseg.learning.pretrain import MADE_OF, pretrain
 from poreseg.learning.sliding import predict_raster, predict_strips
 from poreseg.learning.speed import speed_up
 from poreseg.learning.train import train, validate
+from poreseg.lineage import data_hash
 from poreseg.metrics import BINS, count, histograms
 from poreseg.plan import sources
 from poreseg.tracking import Silent
@@ -869,6 +870,20 @@ def test_a_temperature_divides_the_logits():
 
 
 # drawn specimens
+
+# lineage
+
+
+def test_the_data_hash_tells_labels_of_one_file_apart(tmp_path):
+    """Read by other classes, or exchanged, they teach something else."""
+    paths = [tmp_path / f"{name}.tif" for name in ("image", "label", "swapped")]
+    for path, value in zip(paths, (7, 0, 1), strict=True):
+        write_raster(path, np.full((8, 8), value, np.uint8), tags={"SOURCE_SHA256": "one"})
+    image, label, swapped = paths
+    hashes = {data_hash(each) for each in ([image, label], [image, swapped], [label, image])}
+    assert len(hashes) == 3
+    assert data_hash([str(image), label]) in hashes
+
 
 
 def test_no_two_drawn_specimens_are_alike_and_each_comes_again():

@@ -4,8 +4,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from poreseg.files import digest
-from poreseg.images.raster import open_raster
+from poreseg.files import digest, sha256
 
 
 def git_commit() -> str | None:
@@ -20,12 +19,8 @@ def git_commit() -> str | None:
 
 
 def data_hash(rasters: Iterable[Path | str]) -> str:
-    """Digest of the source files (or parts of one) of rasters and label rasters, in any order."""
-    sources = []
-    for path in rasters:
-        with open_raster(path) as raster:
-            sources.append(raster.tags["SOURCE_SHA256"])
-    return digest(sorted(sources))
+    """Digest of rasters and label rasters, in their order: of what is learned, as it was read."""
+    return digest([sha256(path) for path in rasters])
 
 
 def _git(*arguments: str) -> str:

@@ -101,14 +101,13 @@ def train(
     specimens = Drawn(augment["crop_px"], number, inverse=drawn > 0 and crops.bright())
     items = WithDrawn(crops, specimens, drawn)
     validation = [(raster_of[name], label_of[name]) for name in validated_on]
-    used = sorted({*trained_on, *validated_on})
     card: dict[str, Any] = {
         "encoder": encoder, "mean": encoder["mean"], "std": encoder["std"],
         "threshold": THRESHOLD, "temperature": 1.0, "validation_iou": None,
         "fold": fold, "images": trained_on, "validation_images": validated_on,
-        "git_commit": git_commit(), "data_hash": data_hash([p[n] for n in used for p in (raster_of, label_of)]),
+        "git_commit": git_commit(), "data_hash": data_hash([*rasters, *labels]),
         "params_hash": digest([settings, augment, sha256(start)]), "mlflow_run_id": tracker.run_id,
-        **_stretch(raster_of[used[0]]),
+        **_stretch(rasters[0]),
     }  # fmt: skip
 
     # network
@@ -118,14 +117,14 @@ def train(
         chosen = read_card(Path(start).parent)
         card |= {key: chosen[key] for key in ("threshold", "temperature")}
         apply_temperature(network, 1 / card["temperature"])
-    made_of = [tiles, *rasters, *labels, *sources]
-    key = digest([card["params_hash"], [sha256(path) for path in made_of]])
+    made_of = [card["params_hash"], card["data_hash"], *map(sha256, (tiles, *sources))]
+    key = digest(made_of)[:16]
     tracker.params({**settings, "start": str(start)})
     tracker.params({f"augment.{key}": value for key, value in augment["settings"].items()})
     tracker.params({f"encoder.{key}": value for key, value in encoder.items()})
 
     # learn
-    store = Path(checkpoints) / key[:16]
+    store = Path(checkpoints) / key
     learned = fit(
         network, items, partial(validate, images=validation) if validation else None, card, pace, store,
         name="refit on all" if fold is None else f"train fold {fold}", threads=threads, tracker=tracker,
@@ -148,7 +147,7 @@ def train(
     shutil.rmtree(store, ignore_errors=True)
 
 
-def _stretch(raster: Path) -> dict[str, float]:
+def _stretch(raster: Path | str) -> dict[str, float]:
     """Percentiles that images are stretched by, new ones as well."""
     with open_raster(raster) as source:
         return {key: float(source.tags[key.upper()]) for key in ("low_percentile", "high_percentile")}  # fmt: skip
