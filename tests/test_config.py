@@ -3,6 +3,8 @@
 import inspect
 import json
 import os
+import shutil
+import warnings
 from dataclasses import fields
 from pathlib import Path
 
@@ -262,6 +264,34 @@ def test_a_training_does_not_start_from_what_its_build_writes(tmp_path):
     content["train"]["start"] = str(model)
     with pytest.raises(PoresegError, match="is what this build writes"):
         Plan(content | {"results": str(tmp_path)})
+
+
+@pytest.mark.parametrize("known", ["images", "validation_images", "start_images"])
+def test_a_start_that_knows_the_test_images_is_reported(tmp_path, study, known):
+    """Its scores would be too high: the model learned from them, or from others of their specimens."""
+    samples = pd.read_csv(study / "samples.csv", dtype=str)
+    test, train = (stem(samples["image"][samples["split"] == role].iloc[0]) for role in ("test", "train"))  # fmt: skip
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "model.safetensors").touch()
+    content = params() | {"study": str(study), "results": str(tmp_path / "results")}
+    content["train"]["start"] = str(tmp_path / "old")
+
+    def told(name):
+        card = {"images": [], "validation_images": [], "start_images": []} | {known: [name]}
+        write_json(tmp_path / "old" / "poreseg.json", card)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            Plan(content)
+        return " ".join(str(warning.message) for warning in found)
+
+    assert f"has learned from specimens of {test} (test)" in told(test)
+    assert "has learned" not in told(train)
+    row = samples[samples["image"].map(stem) == test]
+    image = study / "images" / row["image"].iloc[0]
+    shutil.copy(image, image.with_stem("beside"))
+    beside = row.assign(image=f"beside{image.suffix}", label=None, split=None)  # of one specimen
+    pd.concat([samples, beside]).to_csv(study / "samples.csv", index=False)
+    assert f"{test} (test)" in told("beside")
 
 
 def test_the_demo_study_takes_fewer_steps_and_other_studies_those_of_the_params(

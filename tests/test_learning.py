@@ -580,10 +580,12 @@ def test_what_was_chosen_learns_from_all_images(trained, specimen):
     trained("chosen", Dies(at=-1))
     chosen = json.loads((specimen / "chosen" / "model" / "poreseg.json").read_text())
     assert (chosen["images"], chosen["validation_images"]) == (["a"], ["b"])
+    assert chosen["start_images"] == []
     history = trained("all", Dies(at=-1), fold=None,
                       start=specimen / "chosen" / "model" / "model.safetensors")  # fmt: skip
     card = json.loads((specimen / "all" / "model" / "poreseg.json").read_text())
     assert (card["images"], card["validation_images"]) == (["a", "b"], [])
+    assert card["start_images"] == ["a", "b"]
     assert history["validation_iou"].isna().all()
     for key in ("threshold", "temperature"):
         assert card[key] == chosen[key]
@@ -869,8 +871,6 @@ def test_a_temperature_divides_the_logits():
         torch.testing.assert_close(network(images), before / 4)
 
 
-# drawn specimens
-
 # lineage
 
 
@@ -884,6 +884,8 @@ def test_the_data_hash_tells_labels_of_one_file_apart(tmp_path):
     assert len(hashes) == 3
     assert data_hash([str(image), label]) in hashes
 
+
+# drawn specimens
 
 
 def test_no_two_drawn_specimens_are_alike_and_each_comes_again():

@@ -13,8 +13,9 @@ from typing import Any
 from poreseg import study as studies
 from poreseg.config import Params, check_params
 from poreseg.drawn import study as demo
-from poreseg.errors import PoresegError, told_in_one_line
+from poreseg.errors import PoresegError, first_of, told_in_one_line, warn
 from poreseg.files import read_json
+from poreseg.learning.card import images_behind
 from poreseg.split import split_study
 from poreseg.study import USER_STUDY
 
@@ -50,6 +51,7 @@ class Plan:
         samples = demo.samples(DEMO_STUDY) if self.is_demo else studies.read_study(folder)
         _check_own(Path(self.results), folder, samples)
         self.study = split_study(samples, folder, **self.params.split.model_dump())
+        _warn_of_known(self.params.train.start, self.study)
         if self.is_demo:
             self.params = _in_minutes(self.params)
         if not self.refits:
@@ -195,6 +197,17 @@ def _check_start(start: str, results: Path) -> None:
         raise PoresegError(
             f"train.start: {start} is what this build writes; copy it, or name another results folder"
         )
+
+
+def _warn_of_known(start: str, study: studies.Study) -> None:
+    """Warn if the model that training starts from knows specimens that are to judge the new one."""
+    behind = images_behind(start)
+    known = {sample.specimen for sample in study.samples if sample.name in behind}
+    judges = [f"{sample.name} ({sample.role})" for sample in study.samples
+              if sample.role in ("validation", "test") and sample.specimen in known]  # fmt: skip
+    if judges:
+        warn(f"train.start: by their names, {start} has learned from specimens of {first_of(judges)}: their scores will be "
+             "too high. Start from another model, or name test images that it does not know (split in samples.csv)")  # fmt: skip
 
 
 def _default_study() -> Path:

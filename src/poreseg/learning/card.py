@@ -41,6 +41,17 @@ def read_card(folder: Path | str) -> dict[str, Any]:
     return card
 
 
+def images_behind(folder: Path | str) -> set[str]:
+    """Names of the images that a model, or one that it started from, learned from or was chosen by.
+
+    Empty for a folder without a card.
+    """
+    if not (Path(folder) / CARD).is_file():
+        return set()
+    card = read_card(folder)
+    return {*card["images"], *card["validation_images"], *card["start_images"]}
+
+
 def read_looks(folder: Path | str) -> dict[str, NDArray[np.float32]]:
     """Looks (2, C) of a model's training images, by name, see `poreseg.learning.looks`.
 

@@ -93,6 +93,7 @@ def _learn(
     card = {
         "encoder": encoder, "mean": encoder["mean"], "std": encoder["std"],
         "threshold": THRESHOLD, "temperature": 1.0, "fold": None, "images": [], "validation_images": [],
+        "start_images": [],
         "low_percentile": LOW_PERCENTILE, "high_percentile": HIGH_PERCENTILE,
         "git_commit": git_commit(), "data_hash": None, "params_hash": out.name, "mlflow_run_id": None,
     }  # fmt: skip

@@ -12,7 +12,7 @@ from poreseg.errors import PoresegError
 from poreseg.files import digest, read_json, sha256, whole
 from poreseg.images.raster import open_raster
 from poreseg.learning.calibrate import STITCHED, apply_temperature, calibrate
-from poreseg.learning.card import CARD, THRESHOLD, read_card
+from poreseg.learning.card import CARD, THRESHOLD, images_behind, read_card
 from poreseg.learning.dataset import Crops, Drawn, WithDrawn
 from poreseg.learning.looks import looks_of
 from poreseg.learning.loop import Learned, Recipe, fit
@@ -105,6 +105,7 @@ def train(
         "encoder": encoder, "mean": encoder["mean"], "std": encoder["std"],
         "threshold": THRESHOLD, "temperature": 1.0, "validation_iou": None,
         "fold": fold, "images": trained_on, "validation_images": validated_on,
+        "start_images": sorted(images_behind(Path(start).parent)),
         "git_commit": git_commit(), "data_hash": data_hash([*rasters, *labels]),
         "params_hash": digest([settings, augment, sha256(start)]), "mlflow_run_id": tracker.run_id,
         **_stretch(rasters[0]),
