@@ -8,6 +8,7 @@ import warnings
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -21,11 +22,13 @@ from poreseg.config import Params, check_params, read_params
 from poreseg.errors import PoresegError
 from poreseg.files import write_json
 from poreseg.images import ingest, tiles
+from poreseg.images.companions import fingerprint
+from poreseg.images.raster import write_raster
 from poreseg.labels import rasterise
 from poreseg.learning import augment, encoder, pretrain, train
 from poreseg.learning.loop import Recipe
 from poreseg.names import stem
-from poreseg.plan import DEMO_STEPS, Plan
+from poreseg.plan import DEMO_STEPS, Plan, record
 from poreseg.prediction import predict, segment
 from poreseg.split import split_study
 
@@ -163,7 +166,7 @@ def test_the_demo_study_does_not_take_the_place_of_ones_own_results(tmp_path, mo
     demo = Plan(params())
     begin(demo)
     assert Plan(params()).is_demo  # built again
-    write_json(Path("results/.roles.json"), {"mine": "test"})
+    record(Path("results"), Path("my/study"), {"mine": "test"})
     for chosen in ({}, {"study": "data/demo"}):
         with pytest.raises(
             PoresegError,
@@ -178,14 +181,26 @@ def test_a_study_does_not_take_the_place_of_anothers_results(tmp_path, study):
     first = Plan(content)
     begin(first)
     name = first.study.names[0]
-    write_json(Path(first.at(".roles.json")), {"mine": "test", name: "train"})
+    results, image = Path(first.results), first.study.samples[0].image
+    record(results, study, {"mine": "test", name: "train"})
     assert Plan(content).study.names == first.study.names  # images come and go
-    write_json(Path(first.at(".roles.json")), {"mine": "test"})
+    record(results, study, {"mine": "test"})
     with pytest.raises(
         PoresegError, match=r"results of another study \(mine, for one\), not of .*study: name"
     ):
         Plan(content)
     assert Plan(content | {"results": str(tmp_path / "others")})
+
+    record(results, tmp_path / "other", {"mine": "test", name: "train"})  # that shares a name
+    raster = results / "rasters" / f"{name}.tif"
+    for made_of, belongs in ((None, False), ("another image", False), (fingerprint([image]), True)):
+        if made_of:
+            write_raster(raster, np.zeros((4, 4), np.uint8), tags={"SOURCE_SHA256": made_of})
+        if belongs:  # the study was moved
+            assert Plan(content).study.names == first.study.names
+        else:
+            with pytest.raises(PoresegError, match="results of another study"):
+                Plan(content)
 
 
 def test_results_of_a_build_that_did_not_end_are_removed_with_their_images(tmp_path, study):

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from poreseg.errors import PoresegError
-from poreseg.files import TEMPORARY, read_json, write_json
+from poreseg.files import TEMPORARY, read_json
 from poreseg.metrics import METHODS, ROLES
-from poreseg.plan import RECORD, Plan, recorded
+from poreseg.plan import Plan, record, recorded
 
 MODEL = re.compile(r"fold-\d+|all")  # names of model folders
 PER_IMAGE = {  # folders under results/ that hold one file per image
@@ -26,7 +26,7 @@ def begin(plan: Plan) -> None:
     Also report changed test images: scores then do not compare with the last complete build's.
     """
     before, now = recorded(Path(plan.results)), _roles(plan)
-    write_json(plan.at(RECORD), dict.fromkeys(now) | before)
+    record(Path(plan.results), plan.study.folder, dict.fromkeys(now) | before)
     tested, test = ({name for name in roles if roles[name] == "test"} for roles in (before, now))
     if tested and tested != test and before.keys() & now.keys():  # else another study's
         told = [f"{what} {', '.join(sorted(names))}"
@@ -61,7 +61,7 @@ def prune(plan: Plan) -> list[str]:
             if path.name not in wanted and MODEL.fullmatch(path.name.removesuffix(suffix)):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.rmtree(plan.at(".checkpoints"), ignore_errors=True)  # all trainings are done
-    write_json(plan.at(RECORD), _roles(plan))
+    record(Path(plan.results), plan.study.folder, _roles(plan))
     for left in Path(plan.results).rglob(".*"):  # unfinished, by a killed job
         if TEMPORARY.match(left.name) and left.stat().st_mtime < plan.began:
             shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -10,11 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rasterio.errors import RasterioIOError
+
 from poreseg import study as studies
 from poreseg.config import Params, check_params
 from poreseg.drawn import study as demo
 from poreseg.errors import PoresegError, first_of, told_in_one_line, warn
-from poreseg.files import read_json
+from poreseg.files import read_json, write_json
+from poreseg.images.companions import fingerprint
+from poreseg.images.raster import open_raster
 from poreseg.learning.card import images_behind
 from poreseg.split import split_study
 from poreseg.study import USER_STUDY
@@ -24,7 +28,7 @@ DEMO_STUDY = Path("data/demo")
 PACKAGE = Path(__file__).parent
 WEIGHTS = "model.safetensors"  # as smp names them
 PLUMBING = {"errors", "files", "tracking", "devices"}  # they change no results
-RECORD = ".roles.json"  # roles of the images whose results a folder holds
+RECORD = ".roles.json"  # the study whose results a folder holds, and the roles of its images
 
 
 class Plan:
@@ -171,13 +175,33 @@ def _check_apart(study: Path, results: Path) -> None:
 
 def _check_own(results: Path, study: Path, samples: Sequence[studies.Sample]) -> None:
     """Raise if the results are another study's: a build would remove them (the demo's may go)."""
-    known = recorded(results).keys()
-    others = known - {sample.name for sample in demo.samples(DEMO_STUDY)}
-    if others and (study == DEMO_STUDY or known.isdisjoint(sample.name for sample in samples)):
+    others = recorded(results).keys() - {sample.name for sample in demo.samples(DEMO_STUDY)}
+    if others and (study == DEMO_STUDY or not _holds(results, study, samples)):
         raise PoresegError(
             f"{results} holds results of another study ({min(others)}, for one), not of {study}: name "
             f"another folder for results (--config results=PATH), their study (--config study=PATH), or remove {results}"
         )
+
+
+def _holds(results: Path, study: Path, samples: Sequence[studies.Sample]) -> bool:
+    """Whether results are a study's: of its folder, or of its images in another place."""
+    known = recorded(results).keys()
+    shared = [sample for sample in samples if sample.name in known]
+    if not shared or read_json(results / RECORD)["study"] == str(study):
+        return bool(shared)
+    return any(
+        _made_of(results / "rasters" / f"{sample.name}.tif", sample.image) for sample in shared
+    )
+
+
+def _made_of(raster: Path, image: Path) -> bool:
+    """Whether a raster was made of this very image; False if it is missing or damaged."""
+    try:
+        with open_raster(raster) as found:
+            source = found.tags["SOURCE_SHA256"]
+    except RasterioIOError:
+        return False
+    return bool(source == fingerprint([image]))
 
 
 def _check_encoder_file(file: str | None) -> None:
@@ -227,8 +251,13 @@ def _default_study() -> Path:
 
 def recorded(results: Path) -> dict[str, str | None]:
     """Images with results in a folder, and their roles in the last complete build, if any."""
-    record = results / RECORD
-    return dict(read_json(record)) if record.is_file() else {}
+    path = results / RECORD
+    return dict(read_json(path)["roles"]) if path.is_file() else {}
+
+
+def record(results: Path, study: Path, roles: Mapping[str, str | None]) -> None:
+    """Record whose results a folder holds, see `recorded`."""
+    write_json(results / RECORD, {"study": str(study), "roles": dict(roles)})
 
 
 @cache
