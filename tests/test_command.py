@@ -1,6 +1,7 @@
 """The poreseg command: what it says of good and of bad studies."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,8 @@ def test_check_says_how_each_file_is_understood(study):
     assert "1 x uint16" in row["ct-1"]
     command = f"snakemake --cores all --config study={study} results=results-{study.name}"
     assert f"ready to run: {command}" in out
+    shutil.copytree(study, "20250312")  # a number to Snakemake
+    assert "--config study=./20250312 results=results-20250312" in poreseg("check", "20250312")
     with Image.open("results/check.png") as sheet:
         assert sheet.width > 1000
         pink = (np.array(sheet) == (255, 0, 160)).all(axis=-1)

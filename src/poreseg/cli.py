@@ -187,7 +187,8 @@ def check(
         )
     command = ["snakemake", "--cores", "all"]
     if folder.resolve() != USER_STUDY.resolve():  # results hold one study
-        command += ["--config", f"study={folder}", f"results=results-{folder.resolve().name}"]
+        where = folder if folder.is_absolute() else f"./{folder}"  # 20250312 would be a number
+        command += ["--config", f"study={where}", f"results=results-{folder.resolve().name}"]
     _say(f"{folder}: ready to run: {shlex.join(command)}")
 
 
