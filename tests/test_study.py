@@ -148,6 +148,8 @@ def test_a_row_that_names_a_shared_label_leaves_it_to_the_other_images(tmp_path)
     ("images", "labels", "table", "message"),
     [
         ([], [], None, "no images in"),
+        (["a{b}.tif"], [], None, r"a{b}.tif: { and } in a file name; rename it"),
+        (["q<b>.tif"], [], None, r"q<b>.tif: < and > in a file name; rename it"),
         ([f"{'ö' * 91}.tif"], [], None, "its name has 182 bytes; wanted at most 180"),
         (["a.tif", "a.png"], [], None, "two images are named a: .*a.png and .*a.tif; rename one"),
         (["a.tif"], ["a.json", "a.png"], None, "two labels are named a"),

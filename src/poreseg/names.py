@@ -38,7 +38,8 @@ def unique(paths: Iterable[Path], where: str) -> dict[str, Path]:
     Raises
     ------
     PoresegError
-        Two paths with one stem, braces in a stem, or one of more than `LONGEST` bytes.
+        Two paths with one stem, braces or angle brackets in a stem, or one of more than
+        `LONGEST` bytes.
     """
     found: dict[str, Path] = {}
     for path in paths:
@@ -47,8 +48,8 @@ def unique(paths: Iterable[Path], where: str) -> dict[str, Path]:
             raise PoresegError(
                 f"two {where} are named {name}: {found[name]} and {path}; rename one"
             )
-        if set(name) & set("{}"):
-            raise PoresegError(f"{path}: braces in a file name; rename it")
+        if taken := sorted(set(name) & set("{}<>")):  # Snakemake's own
+            raise PoresegError(f"{path}: {' and '.join(taken)} in a file name; rename it")
         if len(name.encode()) > LONGEST:
             raise PoresegError(
                 f"{path}: its name has {len(name.encode())} bytes; wanted at most {LONGEST}, for results have longer names; rename it"
