@@ -353,14 +353,19 @@ def test_the_summary_has_a_line_for_each_role_that_has_images(tmp_path):
                 "images_without_iou": without_iou}  # fmt: skip
 
     scores = {"train": score(4, 1, 0.8, None), "validation": score(13, 13, 0.714, [0.66, 0.75], 2),
-              "test": score(0, 0, None, None), "baselines": {}}  # fmt: skip
+              "test": score(0, 0, None, None), "baselines": {},
+              "encoder": "mobilenet_v2", "encoder_wanted": "mobilenet_v2"}  # fmt: skip
     (tmp_path / "metrics.json").write_text(json.dumps(scores))
-    lines = [line.split(maxsplit=2) for line in summary(tmp_path).splitlines() if "IoU" in line]
+    told = summary(tmp_path)
+    assert "in place of" not in told
+    lines = [line.split(maxsplit=2) for line in told.splitlines() if "IoU" in line]
     assert [(iou, role) for _, iou, role in lines] == [
         ("0.80", "train, mean of 4 images of 1 specimen"),
         ("0.71", "validation, mean of 11 images (95 % interval 0.66 to 0.75)"),
         ("none", "test, mean of 0 images"),  # which a user ought to know
     ]
+    (tmp_path / "metrics.json").write_text(json.dumps(scores | {"encoder_wanted": "resnet34"}))
+    assert "  mobilenet_v2 in place of resnet34; once" in summary(tmp_path)
 
 
 def test_a_missing_key_is_named():

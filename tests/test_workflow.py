@@ -133,6 +133,7 @@ def test_sizes_of_a_whole_label_are_those_of_the_table_of_pores(results):
 
 def test_the_fallback_encoder_is_told_in_terminal_and_page(project, results):
     assert "warning: ImageNet weights of resnet34 are not available here" in project.printed
+    assert "tu-tf_efficientnet_lite0 in place of resnet34; once" in project.printed
     assert "Not the encoder that was asked for" in (results / "report" / "index.html").read_text()
 
 

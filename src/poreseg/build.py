@@ -83,7 +83,7 @@ def finish(plan: Plan) -> None:
 
 
 def summary(results: Path | str) -> str:
-    """Paths of page and masks, and IoU by role and of the baselines, a line each.
+    """Paths of page and masks, IoU by role and of the baselines, and a fallback encoder, a line each.
 
     Raises
     ------
@@ -105,6 +105,8 @@ def summary(results: Path | str) -> str:
         for method, found in scores["baselines"].items()
     ]
     lines.append(f"  without a network, on the same test images: {', '.join(beside)}")
+    if (encoder := scores["encoder"]) != (wanted := scores["encoder_wanted"]):
+        lines.append(f"  {encoder} in place of {wanted}; once its weights can be had: snakemake --cores all --forcerun encoder")  # fmt: skip
     return "\n".join(lines)
 
 
