@@ -445,6 +445,17 @@ def test_what_has_no_area_is_told(tmp_path):
         assert read(tmp_path / "a.json")[4, 5] == 1
 
 
+def test_boxes_of_a_detection_are_told(tmp_path):
+    formats.coco_file([([], "pore")])(tmp_path / "none.json")
+    content = json.loads((tmp_path / "none.json").read_text())
+    content["annotations"][0]["bbox"] = [4, 3, 16, 12]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.warns(
+        PoresegWarning, match="1 of 1 annotations of a.png are boxes without an outline"
+    ):
+        assert read(tmp_path / "a.json").sum() == 16 * 12
+
+
 TWO = np.zeros((24, 32, 4), np.uint8)  # pores in red, matrix in blue, on nothing
 TWO[PORE == 1] = (255, 0, 0, 255)
 TWO[16:19] = (0, 0, 255, 255)

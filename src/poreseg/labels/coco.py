@@ -9,6 +9,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from poreseg.errors import warn
 from poreseg.labels.documents import entry_of, load_json
 from poreseg.labels.label import Bitmap, Classes, Grid, Label, check_size, draw
 from poreseg.labels.shapes import box, polygon, with_area
@@ -36,6 +37,9 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     entry = entry_of(_entries(path), grid, path)
     check_size((entry.get("height"), entry.get("width")), grid, path)
     found = [_area(annotation, grid) for annotation in entry["annotations"]]
+    if boxes := sum(kind == "box" for *_, kind in found):
+        warn(f"{path}: {boxes} of {len(found)} annotations of {grid.image} are boxes without an outline, and are filled: "
+             "pores look larger than they are; draw outlines")  # fmt: skip
     return draw(with_area(found, path), grid, classes, path)
 
 
