@@ -103,17 +103,18 @@ def qupath(path):
 QGIS_NO_MAP = Affine(1, 0, 0, 0, -1, 0)  # how QGIS shows an image without a map
 
 
-def vector(driver, crs=None, place=QGIS_NO_MAP, column="class"):
+def vector(driver, crs=None, place=QGIS_NO_MAP, column="class", areas=AREAS, names=("pore",) * 4):
     def write(path):
         moved = [
             shapely.affinity.affine_transform(a, [place.a, 0, 0, place.e, place.c, place.f])
-            for a in AREAS
+            for a in areas
         ]
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", "'crs' was not provided"
             )  # as of an image without a map
-            pyogrio.raw.write(path, shapely.to_wkb(np.array(moved)), [np.array(["pore"] * len(AREAS), object)],
+            warnings.filterwarnings("ignore", "Normalized/laundered field name")
+            pyogrio.raw.write(path, shapely.to_wkb(np.array(moved)), [np.array(names, object)],
                           [column], geometry_type="Polygon", crs=crs, driver=driver)  # fmt: skip
 
     return write
@@ -152,10 +153,10 @@ def via(regions, project=False, **more):
     return _json({"_via_img_metadata": files, "_via_settings": {}} | more if project else files)
 
 
-def via_polygon(points, name, key="class"):
+def via_polygon(points, name, key="class", **before):
     x, y = zip(*points, strict=True)
     return {"shape_attributes": {"name": "polygon", "all_points_x": x, "all_points_y": y},
-            "region_attributes": {key: name}}  # fmt: skip
+            "region_attributes": before | {key: name}}  # fmt: skip
 
 
 def via_rectangle(left, top, right, bottom, name):

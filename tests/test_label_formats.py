@@ -60,6 +60,7 @@ CASES = {
     "geopackage, map": ("a.gpkg", formats.vector("GPKG", "EPSG:32633", PLACE, "label"), ON_MAP),
     "shapefile, no map": ("a.shp", formats.vector("ESRI Shapefile")),
     "shapefile, map": ("a.shp", formats.vector("ESRI Shapefile", "EPSG:32633", PLACE), ON_MAP),
+    "shapefile, a column of ten letters": ("a.shp", formats.vector("ESRI Shapefile", column="classification", areas=[shapely.Polygon(p) for p, _ in SHAPES], names=[n for _, n in SHAPES])),
     "coco polygons": ("a.json", formats.coco_file(formats.COCO_POLYGONS, ("pore", "matrix"))),
     "coco run lengths": ("a.json", formats.coco_file([(formats.coco_runs(False), "pore")])),
     "coco run lengths, compressed": ("a.json", formats.coco_file([(formats.coco_runs(True), "pore")])),
@@ -78,6 +79,8 @@ CASES = {
     "via polygon": ("a.json", formats.via([formats.via_polygon(p, n) for p, n in SHAPES])),
     "via rectangle, project": ("a.json", formats.via([formats.via_rectangle(*r) for r in RECTANGLES], project=True)),
     "via choices, project": ("a.json", formats.via([formats.via_polygon(p, str(1 + (n == "matrix")), "kind") for p, n in SHAPES], True, _via_attributes=formats.VIA_CHOICES)),
+    "via class after a remark": ("a.json", formats.via([formats.via_polygon(p, n, "Class", remark="thin") for p, n in SHAPES])),
+    "via phase after an empty remark": ("a.json", formats.via([formats.via_polygon(p, n, "phase", remark="") for p, n in SHAPES])),
     "via regions by number": ("a.json", formats.via({str(i): formats.via_polygon(p, n) for i, (p, n) in enumerate(SHAPES)})),
     # masks
     "png 0/1": ("a.png", formats.picture(PORE)),

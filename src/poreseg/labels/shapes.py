@@ -22,6 +22,7 @@ from poreseg.labels.label import Bitmap, Grid, Region
 Drawn = TypeVar("Drawn")
 CLASS_KEYS = (
     "classification",
+    "classifica",  # a shapefile's column names have ten characters
     "class",
     "classname",
     "class_name",

@@ -80,10 +80,14 @@ def _texts(content: Any) -> dict[str, dict[str, str]]:
 
 
 def _class(attributes: dict[str, Any], texts: dict[str, dict[str, str]]) -> str | None:
-    """A region's class: attribute in `CLASS_KEYS`, else the first; of checkboxes the one ticked."""
-    if not attributes:
+    """A region's class; of checkboxes the one ticked.
+
+    It is the first attribute of `CLASS_KEYS`, in any case, that is not empty, else the first one.
+    """
+    filled = {key.casefold(): key for key in attributes if attributes[key]}
+    if not filled:
         return None
-    key = next((key for key in CLASS_KEYS if attributes.get(key)), next(iter(attributes)))
+    key = next((filled[key] for key in CLASS_KEYS if key in filled), next(iter(filled.values())))
     value = attributes[key]
     if isinstance(value, dict):
         value = next((name for name, ticked in value.items() if ticked), None)
