@@ -213,6 +213,10 @@ def test_with_sparse_labels_what_is_not_marked_is_unknown(tmp_path):
     formats.tiff(CODES * (CODES != 6))(tmp_path / "a.tif")
     mask = read(tmp_path / "a.tif", classes=replace(LISTED, sparse=True))
     np.testing.assert_array_equal(mask, np.where(PORE == 1, 1, 255))
+    formats.palette([255] * 3 + [0] * 3, 1 - PORE)(tmp_path / "a.png")  # by its colours
+    with pytest.warns(PoresegWarning, match="no matrix"):
+        coloured = read(tmp_path / "a.png", classes=Classes(sparse=True))
+    np.testing.assert_array_equal(coloured, np.where(PORE == 1, 1, 255))
 
 
 def test_a_class_that_is_not_listed_is_an_error_that_lists_all(tmp_path):

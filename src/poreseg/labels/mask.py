@@ -58,7 +58,7 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     if label is None:
         label = _guessed(picture, unknown, path, classes)
         if classes.sparse:
-            unknown |= _unmarked(picture)
+            unknown |= _unmarked(picture.coloured() if _by_colour(picture, path) else picture)
             label = Label(label.values, f"{label.understood}; what is not marked is unknown")
     values = label.values.copy()
     values[unknown] = UNKNOWN
@@ -97,15 +97,15 @@ def _guessed(picture: Picture, unknown: NDArray[np.bool_], path: Path, classes: 
     if not (painted := _painted_on(picture)).all():
         _one_colour(np.where(painted, colours, 0), path)
         return _painted(colours, painted)
-    if picture.palette and not _numbered(picture, path):
+    if _by_colour(picture, path):
         return _bright(_one_colour(np.broadcast_to(colours, (3, *picture.shape)), path), path)
     if picture.bands.shape[0] > 1:
         return _bright(_one_colour(colours, path), path)
     return _values(np.where(unknown, 0, picture.bands[0]), path, classes.value_255)
 
 
-def _numbered(picture: Picture, path: Path) -> bool:
-    """Whether the values of a palette mask count, and not their colours.
+def _by_colour(picture: Picture, path: Path) -> bool:
+    """Whether the colours of a palette mask count, and not its values.
 
     Values of 0, 1 and 255 do, unless 0 is white, 1 black and 255 absent: an image with few colours.
 
@@ -114,7 +114,9 @@ def _numbered(picture: Picture, path: Path) -> bool:
     PoresegError
         Only 0 and 1 occur, 0 neither black nor white, 1 black (or unset): it could be either.
     """
-    colours, values = picture.palette or {}, set(np.unique(picture.bands).tolist())
+    if not picture.palette:
+        return False
+    colours, values = picture.palette, set(np.unique(picture.bands).tolist())
     ground, first = (colours.get(value, ())[:3] for value in (0, 1))
     if values == {0, 1} and first and max(first) < BLACK <= max(ground) and ground != (255,) * 3:
         shown = "#{:02x}{:02x}{:02x}".format(*ground)
@@ -122,9 +124,8 @@ def _numbered(picture: Picture, path: Path) -> bool:
             f"{path}: a mask of 0 and 1 whose palette shows 0 as {shown} and 1 as black; if {shown} is pore, name "
             f'"{shown}" in rasterise.pore and "#000000" in .matrix in params.yaml, else save it without a palette'
         )
-    return values <= {0, 1, 255} and not (
-        (ground, first) == ((255,) * 3, (0,) * 3) and 255 not in values
-    )
+    few_colours = (ground, first) == ((255,) * 3, (0,) * 3) and 255 not in values
+    return few_colours or not values <= {0, 1, 255}
 
 
 def _listed(picture: Picture, path: Path, classes: Classes) -> Label | None:
