@@ -445,13 +445,6 @@ def test_a_label_survives_the_way_to_a_map_and_back(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "a.geojson", ON_MAP), PORE)
 
 
-def test_what_has_no_area_is_told(tmp_path):
-    line = {"label": "pore", "shape_type": "line", "points": [[1, 2], [3, 4]]}
-    formats.labelme([line, {"label": "pore", "points": SHAPES[0][0]}])(tmp_path / "a.json")
-    with pytest.warns(PoresegWarning, match="1 of type 'line' have no area"):
-        assert read(tmp_path / "a.json")[4, 5] == 1
-
-
 def test_boxes_of_a_detection_are_told(tmp_path):
     formats.coco_file([([], "pore")])(tmp_path / "none.json")
     content = json.loads((tmp_path / "none.json").read_text())
@@ -461,6 +454,13 @@ def test_boxes_of_a_detection_are_told(tmp_path):
         PoresegWarning, match="1 of 1 annotations of a.png are boxes without an outline"
     ):
         assert read(tmp_path / "a.json").sum() == 16 * 12
+
+
+def test_what_has_no_area_is_told(tmp_path):
+    line = {"label": "pore", "shape_type": "line", "points": [[1, 2], [3, 4]]}
+    formats.labelme([line, {"label": "pore", "points": SHAPES[0][0]}])(tmp_path / "a.json")
+    with pytest.warns(PoresegWarning, match="1 of type 'line' have no area"):
+        assert read(tmp_path / "a.json")[4, 5] == 1
 
 
 TWO = np.zeros((24, 32, 4), np.uint8)  # pores in red, matrix in blue, on nothing
@@ -540,6 +540,27 @@ def test_what_could_mean_anything_is_asked(tmp_path, pixels, message):
     formats.picture(pixels)(tmp_path / "a.png")
     with pytest.raises(PoresegError, match=message):
         read(tmp_path / "a.png", Grid(*pixels.shape[:2]))
+
+
+@pytest.mark.parametrize(
+    ("full", "line"),
+    [(255, 100), (255, 128), ((255, 0, 0), (0, 0, 100)), ((255, 255, 0), (120, 60, 0))],
+)
+def test_a_class_of_thin_lines_is_asked(tmp_path, full, line):
+    """Cracks beside pores are no soft edges of these; those of a mask at half its size are."""
+    rows, cols = np.mgrid[:200, :240]
+    pore = np.any([np.hypot(rows - 60, cols - c) < 30 for c in (50, 120, 190)], axis=0)
+    pixels = np.zeros((200, 240, *np.shape(full)), np.uint8)
+    pixels[pore] = full
+    formats.picture(pixels)(tmp_path / "b.png")
+    np.testing.assert_array_equal(read(tmp_path / "b.png", Grid(200, 240)), pore)
+    pixels[120:122] = line
+    formats.picture(pixels)(tmp_path / "a.png")
+    with pytest.raises(PoresegError, match="are neither a mask"):
+        read(tmp_path / "a.png", Grid(200, 240))
+    half = (pore.reshape(100, 2, 120, 2).mean(axis=(1, 3)) * 255).astype(np.uint8)
+    formats.picture(half)(tmp_path / "half.png")
+    np.testing.assert_array_equal(read(tmp_path / "half.png", Grid(100, 120)), half >= 127.5)
 
 
 def test_three_deep_values_in_four_places_are_classes_and_asked(tmp_path):

@@ -23,6 +23,8 @@ INSTANCES = 10  # values, at least, of one region each are numbered pores; fewer
 SPLIT = 1.05  # regions per number, at most: a few pores may be split
 SLICED = 3  # regions per number, at most, in a slice of pores numbered in a volume
 FEW = 24  # values, at most, of a mask of classes
+EDGE = 4  # px from full brightness, at most; beyond, a shade is no edge of it
+ALIKE = 0.8  # of such pixels have one shade if they are of another class; resampling gives several
 SHADED = 0.01  # of the marked pixels; shades that fill more are no soft edges
 LOSSY = (".jpg", ".jpeg")  # compression may turn 0 into 1 near edges
 BLACK = 32  # all channels of black are below
@@ -107,7 +109,7 @@ def _guessed(picture: Picture, unknown: NDArray[np.bool_], path: Path, classes: 
 def _by_colour(picture: Picture, path: Path) -> bool:
     """Whether the colours of a palette mask count, and not its values.
 
-    Values of 0, 1 and 255 do, unless 0 is white, 1 black and 255 absent: an image with few colours.
+    Values of 0, 1 and 255 count, unless 0 is white, 1 black and 255 absent: an image with few colours.
 
     Raises
     ------
@@ -224,7 +226,8 @@ def _bright(band: NDArray[Any], path: Path) -> Label:
     steps = 3 <= len(values) <= FEW and (
         top < 128 or {0, top} != set(values[counts.argsort()[-2:]].tolist())
     )
-    if extreme < EXTREMES or steps or _shaded(band):
+    lines = 3 <= len(values) <= FEW and _has_lines(band)
+    if extreme < EXTREMES or steps or lines or _shaded(band):
         shown = ", ".join(str(value) for value in values[:8]) + (" ..." if len(values) > 8 else "")
         raise PoresegError(
             f"{path}: values {shown} are neither a mask (0 and 1, 0 and 255; 255 unknown in "
@@ -234,12 +237,25 @@ def _bright(band: NDArray[Any], path: Path) -> Label:
     return Label((band >= top / 2).astype(np.uint8), f"soft mask, pore from {top / 2:g} up")
 
 
-def _shaded(band: NDArray[Any]) -> bool:
-    """Whether areas (3 x 3 px or more) of one intermediate shade fill over `SHADED` of the mask."""
-    marked = np.count_nonzero(band)
+def _has_lines(band: NDArray[Any]) -> bool:
+    """Whether one shade, farther than `EDGE` from full brightness, fills over `SHADED` of the mask."""
+    between, full = _shades(band)
+    near = ndimage.binary_dilation(full, np.ones((2 * EDGE + 1, 2 * EDGE + 1)))
+    far = band[between & ~near]
+    most = np.unique(far, return_counts=True)[1].max(initial=0)
+    return bool(most > SHADED * np.count_nonzero(band) and most >= ALIKE * far.size)
+
+
+def _shades(band: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pixels of intermediate brightness, and of full brightness."""
     bright, counts = np.unique(band[band > band.max() / 2], return_counts=True)
     top = float(bright[counts.argmax()])  # nominal: JPEG and resampling overshoot it
-    between = (band > 0.05 * top) & (band < 0.95 * top)
+    return (band > 0.05 * top) & (band < 0.95 * top), band >= 0.95 * top
+
+
+def _shaded(band: NDArray[Any]) -> bool:
+    """Whether areas (3 x 3 px or more) of one intermediate shade fill over `SHADED` of the mask."""
+    marked, (between, _) = np.count_nonzero(band), _shades(band)
     alike = ndimage.maximum_filter(band, 3) == ndimage.minimum_filter(band, 3)
     areas = ndimage.binary_dilation(alike & between, np.ones((3, 3)))
     return bool(np.count_nonzero(areas) > SHADED * marked)
