@@ -625,6 +625,29 @@ def test_unknown_without_pores_is_converted_where_it_stays_unknown(tmp_path, nam
             np.testing.assert_array_equal(read(out, classes=classes), values)
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        formats.picture(PORE * 255, dpi=(300, 300)),
+        formats.tiff(PORE * 255, imagej=True, resolution=(4, 2), metadata={"unit": "um"}),
+        formats.gdal("GTiff", PORE, crs=UTM, transform=PLACE @ PLACE.scale(1, 2)),
+    ],
+    ids=["print size", "ImageJ", "map"],
+)
+def test_nothing_is_said_of_a_labels_scale(tmp_path, write):
+    """It has no say, and read as the image's, whose name it shares, it misleads."""
+    write(tmp_path / "a.tif")
+    told = warnings_of(lambda: read(tmp_path / "a.tif"))
+    assert not [text for text in told if "a.tif" in text]
+
+
+def test_more_bands_of_a_label_than_colours_are_told(tmp_path):
+    bands = np.dstack([PORE * 255] * 3 + [PORE])
+    formats.tiff(bands, photometric="rgb", extrasamples=["unspecified"])(tmp_path / "a.tif")
+    told = [text for text in warnings_of(lambda: read(tmp_path / "a.tif")) if "a.tif" in text]
+    assert told == [f"{tmp_path}/a.tif: 4 bands; reading 1 2 3. Save the label with these alone"]
+
+
 def test_the_plane_of_an_image_is_that_of_its_label(tmp_path):
     stack = np.stack([PORE * 0, PORE[::-1], PORE])
     formats.tiff(stack, photometric="minisblack")(tmp_path / "a.tif")

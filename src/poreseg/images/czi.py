@@ -12,7 +12,7 @@ from pylibCZIrw import czi
 
 from poreseg.errors import PoresegError, warn
 from poreseg.images import scale
-from poreseg.images.source import Choice, Picture, Source, pick
+from poreseg.images.source import Choice, Picture, Source
 from poreseg.images.windows import Window
 
 CZIS = (".czi",)
@@ -39,7 +39,7 @@ def _source(path: Path, document: czi.CziReader, choice: Choice) -> Source:
     area = scenes[min(scenes)] if scenes else document.total_bounding_rectangle
     box = document.total_bounding_box
     sizes = {axis: box[axis][1] - box[axis][0] for axis in ("T", "Z", "C") if axis in box}
-    channels = pick(path, "channels", choice.channels, sizes.pop("C", 1), (1,))
+    channels = choice.channels_of(path, "channels", sizes.pop("C", 1), (1,))
     described = " x ".join(f"{axis} {n}" for axis, n in sizes.items())
     planes = prod(sizes.values())
     plane = choice.plane_of(path, planes, f" ({described})" if described else "")
@@ -51,7 +51,8 @@ def _source(path: Path, document: czi.CziReader, choice: Choice) -> Source:
     dtype, bands = PIXELS[kind]
     return _Czi(
         path=path, height=area.h, width=area.w, count=bands * len(channels), dtype=np.dtype(dtype),
-        scales=scale.from_czi(document.raw_metadata, path.name), planes=planes, document=document, left=area.x, top=area.y,
+        scales={} if choice.of_label else scale.from_czi(document.raw_metadata, path.name),
+        planes=planes, document=document, left=area.x, top=area.y,
         wanted=[position | {"C": channel - 1} for channel in channels],
     )  # fmt: skip
 

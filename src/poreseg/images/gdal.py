@@ -21,7 +21,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from poreseg.errors import PoresegError, warn
 from poreseg.images import scale
 from poreseg.images.raster import CACHE_BYTES, to_rasterio
-from poreseg.images.source import Choice, Picture, Source, pick, pick_bands
+from poreseg.images.source import Choice, Picture, Source, pick_bands
 from poreseg.images.windows import Window
 
 TIFFS = (".tif", ".tiff", ".btf", ".tf8")
@@ -82,7 +82,8 @@ class _Gdal(Source):
         indexes = pick_bands(path, choice, colours)
         return cls(
             path=path, height=first.height, width=first.width, count=len(indexes) * len(datasets), dtype=np.dtype(first.dtypes[0]),
-            crs=first.crs, transform=first.transform, scales=scale.from_crs(first.crs, first.transform, path.name),
+            crs=first.crs, transform=first.transform,
+            scales={} if choice.of_label else scale.from_crs(first.crs, first.transform, path.name),
             datasets=datasets, indexes=indexes,
             all_valid=choice.of_label and first.nodata == 0 and MaskFlags.nodata in first.mask_flag_enums[0],
         )  # fmt: skip
@@ -129,7 +130,7 @@ def _layout(path: Path, choice: Choice) -> _Layout:
         _check_orientation(page, path)
         fei = _quietly(lambda: tiff.fei_metadata)
         return _Layout(
-            pages, planes, stacked, _scales(tiff, page, fei, path.name),
+            pages, planes, stacked, {} if choice.of_label else _scales(tiff, page, fei, path.name),
             scale.fei_bar_rows(fei, page.imagelength) if fei else None,
             _conversion(page, path, as_stored=choice.of_label and _means_what_is_stored(tiff, page)),
         )  # fmt: skip
@@ -163,7 +164,7 @@ def _pages(path: Path, tiff: tifffile.TiffFile, choice: Choice) -> tuple[list[in
     order = order.reshape(-1, order.shape[-1] if stacked else 1)  # planes, channels
     sizes = " x ".join(f"{axis} {n}" for axis, n in lead if axis != "C")
     plane = choice.plane_of(path, len(order), f" ({sizes})" if sizes else "")
-    channels = pick(path, "channels", choice.channels, order.shape[1], (1,)) if stacked else (1,)
+    channels = choice.channels_of(path, "channels", order.shape[1], (1,)) if stacked else (1,)
     chosen = [found[order[plane - 1, channel - 1]] for channel in channels]
     if not all(isinstance(index, int) for index in chosen):
         raise PoresegError(

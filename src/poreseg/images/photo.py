@@ -37,5 +37,6 @@ def open_photo(path: Path, choice: Choice) -> Iterator[Source]:
     if on_map:  # a world file is for the stored pixels, not the rotated ones
         with rasterio.open(path, driver="JPEG") as stored:
             source.crs, source.transform = stored.crs, stored.transform
-        source.scales = scale.from_crs(source.crs, source.transform, path.name)
+        if not choice.of_label:
+            source.scales = scale.from_crs(source.crs, source.transform, path.name)
     yield source

@@ -152,7 +152,7 @@ class Choice:
 
     channels: tuple[int, ...] | None = None
     plane: int | None = None
-    # stored values count, even nodata 0; `plane` is ignored in files of one plane
+    # stored values count, even nodata 0; `plane` is ignored in files of one plane; no scale is read
     of_label: bool = False
 
     def plane_of(self, path: Path, count: int, axes: str) -> int:
@@ -164,6 +164,12 @@ class Choice:
             wanted = (1,)
         return pick(path, f"planes{axes}", wanted, count, (1,), "plane")[0]
 
+    def channels_of(
+        self, path: Path, what: str, count: int, default: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """The chosen of `count` channels, called `what` in messages."""
+        return pick(path, what, self.channels, count, default, "" if self.of_label else "channel")
+
 
 def pick(
     path: Path,
@@ -171,9 +177,12 @@ def pick(
     wanted: tuple[int, ...] | None,
     count: int,
     default: tuple[int, ...],
-    column: str = "channel",
+    column: str,
 ) -> tuple[int, ...]:
-    """The chosen of `count` channels or planes; warns if the default omits some."""
+    """The chosen of `count` channels or planes; warns if the default omits some.
+
+    `column` is that of samples.csv where others can be named, if there is one.
+    """
     if wanted:
         if not all(1 <= number <= count for number in wanted):
             raise PoresegError(
@@ -181,14 +190,18 @@ def pick(
             )
         return wanted
     if count > len(default):
-        warn(f"{path}: {count} {what}; reading {' '.join(map(str, default))}. "
-             f"Name others as {column} in samples.csv, or with --{column}")  # fmt: skip
+        advice = (
+            f"Name others as {column} in samples.csv, or with --{column}"
+            if column
+            else "Save the label with these alone"
+        )
+        warn(f"{path}: {count} {what}; reading {' '.join(map(str, default))}. {advice}")
     return default
 
 
 def pick_bands(path: Path, choice: Choice, count: int) -> tuple[int, ...]:
     """The chosen bands of an image; by default the first three, or one if there are fewer."""
-    return pick(path, "bands", choice.channels, count, (1,) if count < 3 else (1, 2, 3))
+    return choice.channels_of(path, "bands", count, (1,) if count < 3 else (1, 2, 3))
 
 
 def chosen_bands(path: Path, bands: NDArray[Any], choice: Choice) -> NDArray[Any]:
