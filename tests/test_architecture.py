@@ -15,7 +15,7 @@ FLOW = [  # a module may import only what stands before it
     "errors", "files", "names", "devices", "classes", "config", "tables", "images.companions", "images.windows", "images.stitch", "images.stream",
     "images.raster", "images.scale", "images.source", "images.photo", "images.npy", "images.gdal", "images.czi",
     "images.registry", "images.around", "images.frame", "images.ingest", "images.tiles", "labels.label",
-    "labels.shapes", "labels.documents", "labels.geojson", "labels.labelme", "labels.coco",
+    "labels.shapes", "labels.documents", "labels.picture", "labels.geojson", "labels.labelme", "labels.coco",
     "labels.via", "labels.labelstudio", "labels.cvat", "labels.roi", "labels.vector", "labels.mask",
     "labels.registry", "labels.rasterise", "labels.match", "labels.write", "labels.convert", "study", "split", "check", "metrics", "lineage",
     "tracking", "drawn.fields", "drawn.anything", "drawn.modalities", "drawn.study", "learning.encoder", "learning.pipeline", "learning.dataset",

@@ -15,7 +15,7 @@ from conftest import ROOT, SHARED
 from PIL import Image
 
 from poreseg.errors import PoresegError
-from poreseg.images.registry import load_picture
+from poreseg.images.registry import open_image
 from poreseg.labels.label import Classes, Grid
 from poreseg.labels.rasterise import read_label
 
@@ -295,4 +295,6 @@ def test_a_scrambled_label_is_refused():
     assert labels
     for path in labels:
         with pytest.raises(PoresegError, match=path.name):
-            read_label([path], Grid(*load_picture(path).shape), Classes())
+            with open_image(path) as source:
+                grid = Grid.of(source)
+            read_label([path], grid, Classes())

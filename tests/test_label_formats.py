@@ -11,6 +11,7 @@ import pytest
 import rasterio
 import roifile
 import shapely
+from affine import Affine
 from conftest import warnings_of
 from formats import (
     AREAS,
@@ -623,6 +624,39 @@ def test_unknown_without_pores_is_converted_where_it_stays_unknown(tmp_path, nam
         with pytest.warns(PoresegWarning, match="no pore"):
             convert(*given)
             np.testing.assert_array_equal(read(out, classes=classes), values)
+
+
+@pytest.mark.parametrize(
+    ("crs", "place", "off"),
+    [
+        (UTM, PLACE @ Affine.translation(3, 4), "5"),
+        (UTM, PLACE @ Affine.scale(1, -1), "48"),  # south up
+        (UTM, PLACE @ Affine.scale(1.5, 1), "16"),  # of the extent of something else
+        ("EPSG:4326", Affine(1e-5, 0, 12, 0, -1e-5, 45), ""),
+    ],
+    ids=["shifted", "mirrored", "stretched", "elsewhere"],
+)
+def test_a_mask_that_lies_elsewhere_on_the_map_is_refused(tmp_path, crs, place, off):
+    formats.gdal("GTiff", PORE, crs=crs, transform=place)(tmp_path / "a.tif")
+    with pytest.raises(
+        PoresegError, match=rf"its corners are up to {off}.* px off those of its image"
+    ):
+        read(tmp_path / "a.tif", ON_MAP)
+    np.testing.assert_array_equal(read(tmp_path / "a.tif"), PORE)  # the image is on no map
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326", 'LOCAL_CS["lab",UNIT["metre",1]]'])
+def test_a_mask_in_its_images_place_may_have_another_crs(tmp_path, crs):
+    """A local one has no place on the map."""
+    place = PLACE
+    if crs == "EPSG:4326":
+        small = Affine.translation(12, 45) @ Affine.scale(1e-6, -1e-6)
+        grid = replace(GRID, crs=rasterio.crs.CRS.from_epsg(4258), transform=small)
+        place = small
+    else:
+        grid = ON_MAP
+    formats.gdal("GTiff", PORE, crs=crs, transform=place)(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read(tmp_path / "a.tif", grid), PORE)
 
 
 @pytest.mark.parametrize(

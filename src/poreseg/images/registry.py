@@ -6,7 +6,7 @@ from pathlib import Path
 
 from poreseg.errors import PoresegError
 from poreseg.images import czi, gdal, npy, photo
-from poreseg.images.source import Choice, Picture, Source, reading
+from poreseg.images.source import Choice, Source, reading
 
 OPENERS = {
     **dict.fromkeys(gdal.TIFFS, gdal.open_tiff),
@@ -45,22 +45,3 @@ def open_image(path: Path | str, choice: Choice = Choice()) -> Iterator[Source]:
             if not 0 < source.height * source.width <= LARGEST:
                 raise ValueError(f"{source.width} x {source.height} pixels")
         yield source
-
-
-def load_picture(
-    path: Path | str, shape: tuple[int, int] | None = None, plane: int | None = None
-) -> Picture:
-    """Read a whole label image, or the given plane of several.
-
-    Raises
-    ------
-    PoresegError
-        It cannot be read, or its size is not `shape` (H, W).
-    """
-    with open_image(path, Choice(plane=plane, of_label=True)) as source:
-        if shape is not None and (source.height, source.width) != shape:
-            raise PoresegError(
-                f"{path}: the label is {source.width}x{source.height} px, its image "
-                f"{shape[1]}x{shape[0]}; export the label at full size"
-            )
-        return source.read(source.frame)

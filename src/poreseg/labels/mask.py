@@ -13,9 +13,10 @@ from poreseg.classes import MATRIX, OURS, PORE, UNKNOWN
 from poreseg.errors import PoresegError
 from poreseg.images.gdal import TIFFS
 from poreseg.images.raster import open_raster
-from poreseg.images.registry import SUFFIXES, load_picture
+from poreseg.images.registry import SUFFIXES
 from poreseg.images.source import Picture
 from poreseg.labels.label import Classes, Grid, Label, counted
+from poreseg.labels.picture import load_picture
 
 NAME = "mask"
 EXTREMES = 0.9  # of a soft mask's pixels are near black or white; in a photo far fewer
@@ -50,9 +51,9 @@ def read(path: Path, grid: Grid, classes: Classes) -> Label:
     Raises
     ------
     PoresegError
-        The mask is of another size, or its values could mean anything.
+        The mask is of another size or place, or its values could mean anything.
     """
-    picture = load_picture(path, grid.shape, grid.plane)
+    picture = load_picture(path, grid)
     if _is_ours(picture, path):
         classes = Classes(value_255="unknown")
     unknown = ~picture.valid & (picture.alpha is None)
@@ -78,7 +79,7 @@ def _is_ours(picture: Picture, path: Path) -> bool:
 
 def marked(path: Path, grid: Grid) -> NDArray[np.bool_]:
     """Where a mask of one class marks anything, (H, W) bool."""
-    return ~_unmarked(load_picture(path, grid.shape, grid.plane))
+    return ~_unmarked(load_picture(path, grid))
 
 
 def _unmarked(picture: Picture) -> NDArray[np.bool_]:
