@@ -858,6 +858,28 @@ def test_two_images_of_one_name_in_a_file_are_an_error(tmp_path):
         read(tmp_path / "all.json")
 
 
+@pytest.mark.parametrize("keys", [("ppl", "xpl"), ("image", "image2")])
+def test_marks_of_a_task_of_two_images_are_those_of_each(tmp_path, keys):
+    """Or asked for, where they do not say on which they are."""
+    marks = [mark | {"to_name": f"{('ppl', 'xpl')[n > 2]}"} for n, mark in enumerate(formats.STUDIO_POLYGONS)]  # fmt: skip
+    formats.studio(marks)(tmp_path / "all.json")
+    content = json.loads((tmp_path / "all.json").read_text())
+    content[0]["data"] = {"mix": "mortar w0.5", keys[0]: "/data/upload/4/1a2b3c4d-a.png", keys[1]: "b.png"}  # fmt: skip
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    if keys[0] == "image":
+        with pytest.raises(
+            PoresegError, match=r"a task shows a.png, b.png, and its marks do not say"
+        ):
+            read(tmp_path / "all.json")
+        return
+    assert images_in(tmp_path / "all.json").keys() == {"a.png", "b.png"}
+    first, second = (
+        read(tmp_path / "all.json", replace(GRID, image=name)) for name in ("a.png", "b.png")
+    )
+    np.testing.assert_array_equal(first | second, PORE)
+    assert first[:20, :20].any() and not first[20:].any() and second[20:].any()
+
+
 def test_other_marks_of_label_studio_do_not_hide_a_region(tmp_path):
     region = formats.STUDIO_RECTANGLES[0] | {"id": "r"}
     text = {"id": "r", "type": "textarea", "value": {"text": ["large"]}}

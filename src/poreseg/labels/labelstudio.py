@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from poreseg.errors import PoresegError, first_of
+from poreseg.images.registry import SUFFIXES
 from poreseg.labels.documents import entry_of, load_json
 from poreseg.labels.label import Bitmap, Classes, Grid, Label, check_size, draw
 from poreseg.labels.shapes import box, ellipse, polygon, turned, with_area
@@ -59,21 +61,47 @@ def _is_marks(value: Any) -> bool:
 
 def _entries(path: Path) -> list[tuple[str, list[dict[str, Any]]]]:
     """Marks by image file name; of several annotations of an image the latest counts."""
-    return [(_file_name(task), _marks(task)) for task in load_json(path)]
+    return [entry for task in load_json(path) for entry in _by_image(task, path)]
 
 
-def _file_name(task: dict[str, Any]) -> str:
-    """The image's name, of an upload (less its prefix of 8 hex digits) or a local-file link."""
-    for value in task.get("data", task).values():
-        place = urlsplit(value) if isinstance(value, str) else None
-        name = (
-            unquote(re.split(r"[/\\=]", place.query if "?d=" in value else place.path)[-1])
-            if place
-            else ""
+def _by_image(task: dict[str, Any], path: Path) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Marks of a task's images, of several by the name that each says it is on.
+
+    Raises
+    ------
+    PoresegError
+        Of several images that name tells none.
+    """
+    names, marks = _file_names(task), _marks(task)
+    if len(set(names.values())) == 1:
+        return [(next(iter(names.values())), marks)]
+    if not {mark.get("to_name") for mark in marks} <= names.keys():
+        raise PoresegError(
+            f"{path}: a task shows {first_of([*names.values()])}, and its marks do not say on which they are; "
+            f"call the images {', '.join(names)} in the labelling interface, as in the data, or make a task of each"
         )
-        if SUFFIXED.search(name):
-            return UPLOAD.sub("", name) if "upload/" in value else name
-    raise ValueError("a task without an image's file name")
+    return [(name, [m for m in marks if m["to_name"] == key]) for key, name in names.items()]
+
+
+def _file_names(task: dict[str, Any]) -> dict[str, str]:
+    """Names of a task's images by their keys, or that of a first file of unknown type."""
+    data = task.get("data", task)
+    files = {key: name for key, value in data.items() if (name := _file_name(value))}
+    images = {key: name for key, name in files.items() if Path(name).suffix.lower() in SUFFIXES}
+    if not files:
+        raise ValueError("a task without an image's file name")
+    return images or dict([next(iter(files.items()))])
+
+
+def _file_name(value: Any) -> str | None:
+    """The name of an upload (less its prefix of 8 hex digits) or of a local-file link, if it is one."""
+    if not isinstance(value, str):
+        return None
+    place = urlsplit(value)
+    name = unquote(re.split(r"[/\\=]", place.query if "?d=" in value else place.path)[-1])
+    if not SUFFIXED.search(name):
+        return None
+    return UPLOAD.sub("", name) if "upload/" in value else name
 
 
 def _marks(task: dict[str, Any]) -> list[dict[str, Any]]:
