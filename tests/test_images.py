@@ -11,6 +11,7 @@ from poreseg.images.companions import companions, fingerprint
 from poreseg.images.ingest import ingest
 from poreseg.images.raster import open_raster
 from poreseg.images.windows import Window
+from poreseg.labels.label import Grid
 
 LEVELS = {"low_percentile": 0.0, "high_percentile": 100.0, "data_bar": "auto", "border": "auto"}
 STATISTICS = """<PAMDataset>
@@ -134,12 +135,14 @@ def test_further_pages_are_left_out_aloud(tmp_path):
         path = ingested(tmp_path / "a.tif", tmp_path)
     with open_raster(path) as raster:
         np.testing.assert_array_equal(raster.band(), GRAY)
+        assert Grid.of(raster).planes == 2  # so that a label of the other one is not taken for its
 
 
 def test_an_unknown_pixel_size_is_not_guessed(tmp_path):
     path = save(tmp_path / "a.tif", GRAY, dpi=(300, 300))
     with open_raster(ingested(path, tmp_path)) as raster:
         assert raster.pixel_size_um is None
+        assert raster.planes == 1
 
 
 def test_windows_see_what_the_whole_sees(tmp_path):

@@ -806,6 +806,9 @@ def test_regions_of_a_stack_count_on_their_own_plane(tmp_path, name, write):
             found.append(read(tmp_path / name, replace(GRID, plane=plane)))
     assert all((part == 1).any() for part in found)
     assert len({part.tobytes() for part in found}) == 3
+    with pytest.warns(PoresegWarning, match="2 regions are on other planes than 1"):
+        first = read(tmp_path / name, replace(GRID, planes=3))  # of a stack the first is read
+    np.testing.assert_array_equal(first, found[0])
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.geojson"])
@@ -830,6 +833,11 @@ def test_regions_of_slices_and_times_are_refused_and_a_lone_plane_is_told(tmp_pa
     write(1, 3)
     with pytest.warns(PoresegWarning, match="drawn on plane 3, which is taken for the image's"):
         assert (read(tmp_path / name) == 1).any()
+    with pytest.raises(
+        PoresegError, match=r"drawn on plane 3, but of 5 planes of a\.png the first"
+    ):
+        read(tmp_path / name, replace(GRID, planes=5))
+    assert (read(tmp_path / name, replace(GRID, plane=3, planes=5)) == 1).any()
 
 
 def test_an_outline_without_area_does_not_spoil_the_others(tmp_path):

@@ -65,6 +65,7 @@ def ingest(
                 "LOW_PERCENTILE": low_percentile, "HIGH_PERCENTILE": high_percentile}  # fmt: skip
         tags |= {"PIXEL_SIZE_UM": size, "PIXEL_SIZE_FROM": size_from} if size else {}
         tags |= {"FRAME": str(frame)} if frame else {}
+        tags |= {"PLANES": source.planes} if source.planes > 1 else {}
         shape = (len(view.bands), source.height, source.width)
         hidden = 0
         with new_raster(raster, shape, view.bands.dtype, crs=source.crs,

@@ -147,6 +147,11 @@ class Raster:
         size = self.tags.get("PIXEL_SIZE_UM")
         return float(size) if size else None
 
+    @property
+    def planes(self) -> int:
+        """Number of planes in the image's file, of which this is one."""
+        return int(self.tags.get("PLANES", 1))
+
     def strips(self) -> Iterator[Window]:
         """Windows of the full width, from top to bottom, of about `STRIP_PX` pixels."""
         rows = max(1, STRIP_PX // (self.width * BLOCK)) * BLOCK

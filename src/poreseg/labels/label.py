@@ -31,7 +31,8 @@ class Grid:
     """The pixel grid of a label: height, width in px, and georeference.
 
     `image` is the file name of its image, the key in labels of several images; `plane` is the
-    image's plane, which also selects that of labels of several planes.
+    image's plane, which also selects that of labels of several planes; None if none was chosen,
+    so that it is the first of `planes`, the number in the image's file.
     """
 
     height: int
@@ -40,11 +41,14 @@ class Grid:
     transform: Affine = field(default_factory=Affine.identity)
     image: str = ""
     plane: int | None = None
+    planes: int = 1
 
     @classmethod
     def of(cls, place: Raster | Source, image: str = "", plane: int | None = None) -> "Grid":
         """The grid of an open raster or image."""
-        return cls(place.height, place.width, place.crs, place.transform, image, plane)
+        return cls(
+            place.height, place.width, place.crs, place.transform, image, plane, place.planes
+        )
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -127,20 +127,26 @@ def on_plane(areas: Sequence[Drawn], planes: Sequence[int], grid: Grid, path: Pa
     Raises
     ------
     PoresegError
-        They are on several planes, and `grid.plane` is None.
+        They are on several planes, and it is not known which one the image is; or no plane of
+        its stack was chosen, and none is on the first.
     """
     several = sorted(set(planes) - {0})
-    if grid.plane is None and len(several) > 1:
+    own = grid.plane or (1 if grid.planes > 1 else None)
+    if own is None and len(several) > 1:
         raise PoresegError(
             f"{path}: drawn on planes {first_of([*map(str, several)])}; say which one the image is, as "
             "plane in samples.csv or with --plane, or keep those of one plane"
         )
-    if grid.plane is None and several and several != [1]:
+    if own is None and several and several != [1]:
         warn(f"{path}: drawn on plane {several[0]}, which is taken for the image's")
-    kept = [area for area, plane in zip(areas, planes, strict=True)
-            if grid.plane is None or plane in (0, grid.plane)]  # fmt: skip
+    kept = [area for area, plane in zip(areas, planes, strict=True) if own is None or plane in (0, own)]  # fmt: skip
+    if grid.plane is None and areas and not kept:
+        raise PoresegError(
+            f"{path}: drawn on plane {first_of([*map(str, several)])}, but of {grid.planes} planes of {grid.image} the first is read; "
+            "name the one that is meant, as plane in samples.csv or with --plane"
+        )
     if len(kept) < len(areas):
-        warn(f"{path}: {len(areas) - len(kept)} regions are on other planes than {grid.plane}, and left out")  # fmt: skip
+        warn(f"{path}: {len(areas) - len(kept)} regions are on other planes than {own}, and left out")  # fmt: skip
     return kept
 
 
