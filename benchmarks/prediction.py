@@ -7,9 +7,10 @@ The image is a mosaic of the rasters, every second one mirrored, so that edges f
 runs in a process of its own, in turns, after an untimed pass over a corner; the fastest round
 counts. poreseg's time includes compiling its graph for the image's windows, as for a user. The
 peers get the image as a tensor in memory and leave their mask there; poreseg reads a raster and
-writes one. Only poreseg itself asks for the polarity and refines the mask by the image's colours. IoU is that of a mask with the mask of one pass over the whole image, by the same
-engine in the same precision (the cost of stitching), and by torch in fp32 (the cost of stitching
-and precision).
+writes one. Only poreseg itself asks for the polarity and refines the mask by the image's
+colours. IoU is that of a mask with the mask of one pass over the whole image, by the same
+engine in the same precision (the cost of stitching), and by torch in fp32 (the cost of
+stitching and precision).
 
 The peers: MONAI's sliding_window_inference with its Gaussian weights, with windows of 256 px (the
 training crop) and 1024 px; nnU-Net's settings (half a window's overlap, Gaussian of an eighth of
