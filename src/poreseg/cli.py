@@ -10,7 +10,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rasterio.errors import RasterioIOError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -87,6 +86,7 @@ def predict(
     """Predict images outside a study: masks, overlays with pores in blue, porosity."""
     from poreseg.analysis.morphometry import measure
     from poreseg.images.ingest import ingest
+    from poreseg.images.raster import source_of
     from poreseg.plan import recorded
     from poreseg.prediction.engine import load
     from poreseg.prediction.predict import predict_with
@@ -118,7 +118,7 @@ def predict(
             except PoresegError as error:  # go on with the other images
                 failed[name] = str(error)
                 continue
-            if mask.is_file() and not _of_one_image(mask, raster):
+            if mask.is_file() and source_of(mask) != source_of(raster):
                 failed[name] = f"{image}: {mask} was not made from this very file; remove it, rename the image, or name another folder"  # fmt: skip
                 continue
             predict_with(models, raster, probabilities, **settings.predict.model_dump())
@@ -294,17 +294,6 @@ def _write_tables(out: Path) -> None:
     kept = [name for name in tables if masks[name].is_file()]
     measure_all(kept, [masks[name] for name in kept], [tables[name] for name in kept],
                 out / "porosity.csv", out / "pore-sizes.csv")  # fmt: skip
-
-
-def _of_one_image(mask: Path, raster: Path) -> bool:
-    """Whether mask and raster come from one source file; False for a damaged mask."""
-    from poreseg.images.raster import open_raster
-
-    try:
-        with open_raster(mask) as before, open_raster(raster) as now:
-            return before.tags.get("SOURCE_SHA256") == now.tags["SOURCE_SHA256"]
-    except RasterioIOError:  # damaged mask
-        return False
 
 
 def _print_porosity(path: Path, images: Collection[str]) -> None:

@@ -10,15 +10,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rasterio.errors import RasterioIOError
-
 from poreseg import study as studies
 from poreseg.config import Params, check_params
 from poreseg.drawn import study as demo
 from poreseg.errors import PoresegError, first_of, told_in_one_line, warn
 from poreseg.files import read_json, write_json
 from poreseg.images.companions import fingerprint
-from poreseg.images.raster import open_raster
+from poreseg.images.raster import source_of
 from poreseg.learning.card import images_behind
 from poreseg.split import split_study
 from poreseg.study import USER_STUDY
@@ -185,23 +183,12 @@ def _check_own(results: Path, study: Path, samples: Sequence[studies.Sample]) ->
 
 def _holds(results: Path, study: Path, samples: Sequence[studies.Sample]) -> bool:
     """Whether results are a study's: of its folder, or of its images in another place."""
-    known = recorded(results).keys()
-    shared = [sample for sample in samples if sample.name in known]
-    if not shared or read_json(results / RECORD)["study"] == str(study):
+    held = read_json(results / RECORD)
+    shared = [sample for sample in samples if sample.name in held["roles"]]
+    if held["study"] == str(study):
         return bool(shared)
-    return any(
-        _made_of(results / "rasters" / f"{sample.name}.tif", sample.image) for sample in shared
-    )
-
-
-def _made_of(raster: Path, image: Path) -> bool:
-    """Whether a raster was made of this very image; False if it is missing or damaged."""
-    try:
-        with open_raster(raster) as found:
-            source = found.tags["SOURCE_SHA256"]
-    except RasterioIOError:
-        return False
-    return bool(source == fingerprint([image]))
+    made_of = [(source_of(results / "rasters" / f"{s.name}.tif"), s.image) for s in shared]
+    return any(source and source == fingerprint([image]) for source, image in made_of)
 
 
 def _check_encoder_file(file: str | None) -> None:

@@ -19,7 +19,7 @@ import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.windows import Window as RasterioWindow
 from tifffile import TiffFile, TiffFileError
 
@@ -211,6 +211,15 @@ def open_raster(path: Path | str) -> Iterator[Raster]:
     """Open one of our rasters for reading by window."""
     with rasterio.open(path) as source:
         yield Raster(source)
+
+
+def source_of(path: Path | str) -> str | None:
+    """Digest of the file that a raster was made of; None if the raster is missing or damaged."""
+    try:
+        with open_raster(path) as raster:
+            return raster.tags.get("SOURCE_SHA256")
+    except RasterioIOError:
+        return None
 
 
 def keep_open(path: Path | str) -> Raster:
