@@ -869,7 +869,7 @@ def test_two_images_of_one_name_in_a_file_are_an_error(tmp_path):
 @pytest.mark.parametrize("keys", [("ppl", "xpl"), ("image", "image2")])
 def test_marks_of_a_task_of_two_images_are_those_of_each(tmp_path, keys):
     """Or asked for, where they do not say on which they are."""
-    marks = [mark | {"to_name": f"{('ppl', 'xpl')[n > 2]}"} for n, mark in enumerate(formats.STUDIO_POLYGONS)]  # fmt: skip
+    marks = [mark | {"to_name": ("ppl", "xpl")[n > 2]} for n, mark in enumerate(formats.STUDIO_POLYGONS)]  # fmt: skip
     formats.studio(marks)(tmp_path / "all.json")
     content = json.loads((tmp_path / "all.json").read_text())
     content[0]["data"] = {"mix": "mortar w0.5", keys[0]: "/data/upload/4/1a2b3c4d-a.png", keys[1]: "b.png"}  # fmt: skip
