@@ -224,11 +224,9 @@ def _bright(band: NDArray[Any], path: Path) -> Label:
         return Label(np.zeros(band.shape, np.uint8), "all black, matrix")
     values, counts = np.unique(band, return_counts=True)
     extreme = float(((band < 0.2 * top) | (band > 0.8 * top)).mean())
-    steps = 3 <= len(values) <= FEW and (
-        top < 128 or {0, top} != set(values[counts.argsort()[-2:]].tolist())
-    )
-    lines = 3 <= len(values) <= FEW and _has_lines(band)
-    if extreme < EXTREMES or steps or lines or _shaded(band):
+    most = set(values[counts.argsort()[-2:]].tolist())
+    classes = 3 <= len(values) <= FEW and (top < 128 or most != {0, top} or _has_lines(band))
+    if extreme < EXTREMES or classes or _shaded(band):
         shown = ", ".join(str(value) for value in values[:8]) + (" ..." if len(values) > 8 else "")
         raise PoresegError(
             f"{path}: values {shown} are neither a mask (0 and 1, 0 and 255; 255 unknown in "
